@@ -1,0 +1,117 @@
+"""The Engine protocol: what decides about packets, and how engines are loaded.
+
+An engine gets a batch of packets and says what becomes of each: it fills `verdict`, `egress`, `next_hop` and
+`tos`, lowers the TTL in place, and puts ICMP errors in the place of packets that deserve one. It does no I/O. There
+are three, with the same answers to the same input:
+
+- `python` takes one packet at a time and reads like the textbook; the others are tested against it
+- `numpy` takes each step for the whole batch at once
+- `native` does the same in C, and brings its own loop (`LoopEngine`) that runs without the interpreter lock
+
+The rules, in the order in which they are applied:
+
+Encapsulation (a packet read from the TUN):
+1. the header is there and true: TRUNCATED, BAD_VERSION, BAD_HEADER, BAD_LENGTH
+2. a lease covers the destination: else NO_ROUTE, ICMP net unreachable
+3. TTL or hop limit above 1: else TTL_EXCEEDED, ICMP time exceeded
+4. not larger than the path to that peer carries: else TOO_BIG, ICMP fragmentation needed or packet too big
+5. TTL lowered by one (RFC 1624), outer TOS from the inner one (RFC 6040), FORWARDED to the UNDERLAY
+
+Decapsulation (a datagram read from the underlay):
+1. it comes from the address of a known lease: else UNKNOWN_SENDER
+2. the header is there and true, as above
+3. the inner source lies in the sender's lease: else FOREIGN_SOURCE
+4. congestion marks of the outer header can be carried over (RFC 6040): else ECN_LOST
+5. TTL or hop limit above 1: else TTL_EXCEEDED, ICMP time exceeded
+6. ECN carried over, TTL lowered by one, FORWARDED to the TUN
+
+A packet that is dropped, or quoted in an ICMP error, keeps the bytes that it came with. ICMP errors leave by
+the TUN: the host's own routes take them to a pod, or back into the overlay.
+"""
+
+import importlib
+import ipaddress
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from dataplane.batch import PacketBatch
+from dataplane.counters import Counters
+from dataplane.errors import ConfigError
+from dataplane.routes import RouteSnapshot
+
+ENGINES = ("native", "numpy", "python")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What an engine needs to know of its node."""
+
+    address4: ipaddress.IPv4Address | None
+    """Source of ICMP errors; without it none are sent. The address of the TUN."""
+    address6: ipaddress.IPv6Address | None
+    """The same for ICMPv6."""
+    mtu: int
+    """Bytes of the largest inner packet, as long as nothing smaller was learned for a peer."""
+    carry_tos: bool = True
+    """Carry DSCP and ECN between inner and outer header (RFC 6040, normal mode). Off: outer TOS 0, inner untouched."""
+    check_sender: bool = True
+    """Accept a lease's packets only from its own underlay address. Off for peers behind NAT: any address, but the
+    inner source must still lie in some peer's lease."""
+    icmp_rate: int = 1000
+    """ICMP errors a second at most, in the long run."""
+    icmp_burst: int = 50
+    """ICMP errors that may go out at once."""
+
+
+class Engine(Protocol):
+    """Decides about batches of packets. Used by one thread, but for `set_routes`, `set_path_mtu` and `counters`."""
+
+    def set_routes(self, snapshot: RouteSnapshot) -> None:
+        """Use these routes from the next batch on. Forgets path MTUs and counts of peers that are gone."""
+
+    def set_path_mtu(self, peer: int, mtu: int) -> None:
+        """Note that peer id `peer` is reached with inner packets of `mtu` bytes at most; 0: as configured."""
+
+    def path_mtu(self, peer: int) -> int:
+        """Bytes of the largest inner packet to peer id `peer`."""
+
+    def encapsulate(self, batch: PacketBatch, now_ns: int) -> None:
+        """Decide about packets read from the TUN. `now_ns` is the monotonic clock, for the ICMP rate limit."""
+
+    def decapsulate(self, batch: PacketBatch, now_ns: int) -> None:
+        """Decide about datagrams read from the underlay (`source` and `tos` filled in)."""
+
+    def refuse_too_big(self, batch: PacketBatch, i: int, now_ns: int) -> None:
+        """Turn packet `i`, encapsulated but refused by the underlay for its size, into TOO_BIG with its ICMP error.
+
+        The path MTU of its peer must have been set before. The TTL step is undone for the quote.
+        """
+
+    def counters(self) -> Counters:
+        """Counts up to now; the caller may read them at any time and must not change them."""
+
+
+@runtime_checkable
+class LoopEngine(Protocol):
+    """An engine with a packet loop of its own, which works on file descriptors."""
+
+    def run(self, tun_fd: int, udp_fd: int, stop_fd: int) -> None:
+        """Move packets between the TUN and the UDP socket until `stop_fd` becomes readable.
+
+        The descriptors are non-blocking and stay the caller's. Raises OSError when a device is gone.
+        """
+
+
+def load_engine(name: str, config: EngineConfig) -> Engine:
+    """Make the engine called `name`, importing only what it needs.
+
+    Raises ConfigError when there is no such engine, or when what it is made of is not installed.
+    """
+    if name not in ENGINES:
+        raise ConfigError(f"no engine is called {name!r}; choose one of {', '.join(ENGINES)}")
+    try:
+        module = importlib.import_module(f"dataplane.engines.{name}")
+    except ImportError as error:
+        raise ConfigError(f"engine {name} cannot be loaded ({error}); run ./dev test once, or use --engine python") from error
+    engine: Engine = module.create(config)
+    return engine
