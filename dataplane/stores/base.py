@@ -1,0 +1,121 @@
+"""The Store protocol, and how a URL becomes a store.
+
+A store keeps two things: the network config (flannel's JSON text, `subnet.NetworkConfig` parses it) and the
+leases of all nodes. It is the only place where two nodes can collide, so `acquire` is atomic in every store:
+of any number of nodes that ask at once, no two get overlapping subnets.
+
+| URL | store | module |
+| --- | --- | --- |
+| `sqlite:PATH` | one file, several nodes on one machine | `sqlite` |
+| `static:FILE` | peers listed by hand in TOML | `static` |
+| `etcd://HOST:PORT[,HOST:PORT...]`, `etcds://...` with TLS | etcd v3, shared with flannel | `etcd` |
+| `kube:` | the Kubernetes API: a node's podCIDR and flannel's annotations | `kubernetes` |
+
+Every method raises `StoreError` when the store does not work, with `transient` True where trying again
+later can help. A store that is out of reach never stops traffic: the node goes on with what it knows.
+"""
+
+import importlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+from dataplane.errors import StoreError, UsageError
+from dataplane.lease import Lease, LeaseAttrs, LeaseEvent, Subnets
+
+LEASE_SECONDS = 24 * 60 * 60.0
+"""How long a lease lives without renewal: flannel's 24 hours."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcquireRequest:
+    """A node asks for a lease: what it publishes, and the subnets that it had last (from its subnet file)."""
+
+    attrs: LeaseAttrs
+    previous: Subnets | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All leases that the store holds right now, one's own included."""
+
+    leases: tuple[Lease, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """The watch has lost the store and keeps trying. The next `Snapshot` says that it is back."""
+
+    error: StoreError
+
+
+WatchUpdate = Snapshot | LeaseEvent | Outage
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """What some stores need besides their URL. Paths may be empty: not given. Names are flannel's flags."""
+
+    etcd_prefix: str = "/coreos.com/network"
+    etcd_certfile: str = ""
+    etcd_keyfile: str = ""
+    etcd_cafile: str = ""
+    etcd_username: str = ""
+    etcd_password: str = field(default="", repr=False)
+    kubeconfig_file: str = ""
+    kube_annotation_prefix: str = "flannel.alpha.coreos.com"
+    net_config_path: str = "/etc/kube-flannel/net-conf.json"
+    set_node_network_unavailable: bool = True
+
+
+class Store(Protocol):
+    """One place that nodes share. All methods are safe to call at the same time from one event loop."""
+
+    async def network_config(self) -> str:
+        """The network config as it was stored; NoNetworkConfigError if there is none yet."""
+
+    async def set_network_config(self, text: str, *, only_if_absent: bool = False) -> bool:
+        """Store `text` (which must parse, else ConfigError); False if one was there and `only_if_absent`."""
+
+    async def leases(self) -> list[Lease]:
+        """Every lease that has not expired, in the order of their subnets."""
+
+    async def acquire(self, request: AcquireRequest) -> Lease:
+        """Take a lease and return it.
+
+        The first of these that is possible: the lease that already names the node's public IP; the
+        previous subnets, if they are free; free subnets picked at random. LeaseError if all are taken.
+        """
+
+    async def renew(self, lease: Lease) -> Lease:
+        """Extend the lease and publish `lease.attrs`, which may have changed; returns it with its new expiry.
+
+        LeaseLostError if it was revoked, or has expired and somebody else holds its subnets.
+        """
+
+    async def release(self, lease: Lease) -> None:
+        """Give the lease back, so that others can have its subnets. No error if it is already gone."""
+
+    def watch(self) -> AsyncGenerator[WatchUpdate, None]:
+        """Report all leases at once as a `Snapshot`, then every change, until the generator is closed (`aclose`).
+
+        Trouble that passes is reported as an `Outage`, not raised; only an error that waiting cannot
+        repair is raised. A consumer must accept a `Snapshot` at any time.
+        """
+
+    async def close(self) -> None:
+        """Let go of files and connections. Leases stay."""
+
+
+_MODULES = {"sqlite": "sqlite", "static": "static", "etcd": "etcd", "etcds": "etcd", "kube": "kubernetes"}
+
+
+def open_store(url: str, options: StoreOptions | None = None) -> Store:
+    """Make the store that `url` names, without talking to it yet. UsageError if no store is named so."""
+    scheme, colon, location = url.partition(":")
+    module = _MODULES.get(scheme)
+    if module is None or not colon:
+        known = ", ".join(f"{name}:" for name in _MODULES)
+        raise UsageError(f"{url!r} names no store; begin it with one of {known} as in sqlite:/run/udplane/store.db")
+    opener = importlib.import_module(f"dataplane.stores.{module}").from_location
+    return cast(Store, opener(scheme, location, options or StoreOptions()))
