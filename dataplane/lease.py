@@ -158,8 +158,8 @@ class Lease:
 
     @property
     def key(self) -> str:
-        """What makes a lease the same lease over time, whoever holds it: the IPv4 subnet, else the IPv6 one."""
-        return str(self.subnets.ipv4 or self.subnets.ipv6)
+        """What makes a lease the same lease over time, whoever holds it: its subnets, as flannel's key."""
+        return self.subnets.key
 
     def __str__(self) -> str:
         address = self.attrs.public_ip or self.attrs.public_ipv6
@@ -172,11 +172,12 @@ class Change(enum.Enum):
     ADDED = "added"
     CHANGED = "changed"
     REMOVED = "removed"
+    REFUSED = "refused"  # it overlaps another lease and is not used; only a LeaseTable reports this
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseEvent:
-    """One change. `lease` is the new one; for REMOVED the one that is gone."""
+    """One change. `lease` is the new one; for REMOVED the one that is gone (a store may know its subnets only)."""
 
     change: Change
     lease: Lease

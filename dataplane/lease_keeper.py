@@ -1,0 +1,204 @@
+"""Keeping a lease alive: a state machine without I/O, clock or sleep.
+
+The node drives it. It asks `next_step(now)` what to do and when, does that with the store, and tells the
+machine how it went; whatever the watch says about the node's own lease goes in as well. Times are unix
+seconds, passed in.
+
+| state | the node has | and does |
+| --- | --- | --- |
+| ACQUIRING | no lease | asks the store for one, again and again |
+| HELD | a lease with time left | waits until `margin` before the expiry |
+| RENEWING | a lease that runs out soon | renews, again and again; traffic goes on |
+| EXPIRED | a lease that ran out unrenewed | asks for the same subnets again; traffic goes on |
+| LOST | subnets that are not its own any more | must say so and start over: pods have addresses of somebody else |
+| RELEASED | given its lease back | nothing |
+
+A lease that disappears from the store before its time was revoked by somebody (LOST); one that disappears after
+its time has expired, which is what a node finds that was cut off from the store for long. Which event leads
+where stands in `TRANSITIONS` and nowhere else. Retries back off from one second, doubling up to a minute
+(flannel's interval), with a random part so that many nodes do not come back to a recovered store at once.
+"""
+
+import enum
+import random
+from dataclasses import dataclass
+
+from dataplane.lease import Lease
+
+RENEW_MARGIN_SECONDS = 60 * 60.0
+"""How long before its expiry a lease is renewed: flannel's `--subnet-lease-renew-margin` of 60 minutes."""
+
+_FIRST_RETRY_SECONDS = 1.0
+_LAST_RETRY_SECONDS = 60.0
+_JITTER = 0.25
+
+
+class State(enum.Enum):
+    """Where the lease is in its life; the module's table says what each means."""
+
+    ACQUIRING = "acquiring"
+    HELD = "held"
+    RENEWING = "renewing"
+    EXPIRED = "expired"
+    LOST = "lost"
+    RELEASED = "released"
+
+
+class Event(enum.Enum):
+    """What can happen to a lease."""
+
+    GRANTED = "granted"  # acquired, renewed, or seen in the store with another expiry
+    FAILED = "failed"  # the store could not do it now
+    DUE = "due"  # the time to renew has come
+    TIMED_OUT = "timed out"  # the expiry has passed
+    REVOKED = "revoked"  # the lease vanished before its time, or its subnets went to somebody else
+    RESTARTED = "restarted"  # the node gave up the lost subnets and wants others
+    GIVEN_BACK = "given back"
+
+
+TRANSITIONS: dict[State, dict[Event, State]] = {
+    State.ACQUIRING: {
+        Event.GRANTED: State.HELD,
+        Event.FAILED: State.ACQUIRING,
+        Event.GIVEN_BACK: State.RELEASED,
+    },
+    State.HELD: {
+        Event.GRANTED: State.HELD,
+        Event.DUE: State.RENEWING,
+        Event.TIMED_OUT: State.EXPIRED,
+        Event.REVOKED: State.LOST,
+        Event.GIVEN_BACK: State.RELEASED,
+    },
+    State.RENEWING: {
+        Event.GRANTED: State.HELD,
+        Event.FAILED: State.RENEWING,
+        Event.TIMED_OUT: State.EXPIRED,
+        Event.REVOKED: State.LOST,
+        Event.GIVEN_BACK: State.RELEASED,
+    },
+    State.EXPIRED: {
+        Event.GRANTED: State.HELD,
+        Event.FAILED: State.EXPIRED,
+        Event.REVOKED: State.LOST,
+        Event.GIVEN_BACK: State.RELEASED,
+    },
+    State.LOST: {
+        Event.RESTARTED: State.ACQUIRING,
+        Event.GIVEN_BACK: State.RELEASED,
+    },
+    State.RELEASED: {},
+}
+
+
+class Action(enum.Enum):
+    """What the node is to do next."""
+
+    ACQUIRE = "acquire"
+    RENEW = "renew"
+    WAIT = "wait"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Do `action` at time `at`, or as soon as something else happens ask again. `at` is None for "never"."""
+
+    action: Action
+    at: float | None
+
+
+_ACTIONS = {
+    State.ACQUIRING: Action.ACQUIRE,
+    State.HELD: Action.WAIT,
+    State.RENEWING: Action.RENEW,
+    State.EXPIRED: Action.ACQUIRE,
+    State.LOST: Action.STOP,
+    State.RELEASED: Action.STOP,
+}
+
+
+class LeaseKeeper:
+    """The life of one node's lease. `state`, `lease` (the last one held, or None) and `reason` are for reading.
+
+    `reason` tells in words why the last attempt failed or the lease was lost; it is empty when all is well.
+    """
+
+    def __init__(self, margin: float = RENEW_MARGIN_SECONDS, rng: random.Random | None = None) -> None:
+        self.state = State.ACQUIRING
+        self.lease: Lease | None = None
+        self.reason = ""
+        self._margin = margin
+        self._rng = rng or random.Random()
+        self._failures = 0
+        self._retry_at: float | None = None
+        self._renew_at: float | None = None
+
+    def next_step(self, now: float) -> Step:
+        """What to do and when, given that it is `now`; moves on if the time to renew or the expiry has passed."""
+        expires = self.lease.expires if self.lease is not None else None
+        if expires is not None and now >= expires and Event.TIMED_OUT in TRANSITIONS[self.state]:
+            self._move(Event.TIMED_OUT)
+        if self.state is State.HELD and self._renew_at is not None and now >= self._renew_at:
+            self._move(Event.DUE)
+        action = _ACTIONS[self.state]
+        if action is Action.STOP:
+            return Step(action, None)
+        if action is Action.WAIT:
+            return Step(action, self._renew_at)
+        return Step(action, now if self._retry_at is None else max(now, self._retry_at))
+
+    def granted(self, lease: Lease, now: float) -> None:
+        """The store acquired or renewed `lease` at `now`.
+
+        Other subnets than before mean that the old ones are lost.
+        """
+        if self.state is State.EXPIRED and self.lease is not None and lease.subnets != self.lease.subnets:
+            self.revoked(f"the lease of {self.lease.subnets} expired and the subnet is another node's now")
+            return
+        self._move(Event.GRANTED)
+        self.lease = lease
+        self.reason = ""
+        self._failures, self._retry_at, self._renew_at = 0, None, None
+        if lease.expires is not None:
+            # A lease that lives for less than two margins is renewed after half of its life.
+            self._renew_at = lease.expires - min(self._margin, (lease.expires - now) / 2)
+
+    def failed(self, reason: str, now: float) -> None:
+        """The last ACQUIRE or RENEW did not work, for a reason that may pass."""
+        self._move(Event.FAILED)
+        self.reason = reason
+        delay = min(_FIRST_RETRY_SECONDS * 2.0 ** min(self._failures, 16), _LAST_RETRY_SECONDS)
+        self._failures += 1
+        self._retry_at = now + delay * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
+
+    def revoked(self, reason: str) -> None:
+        """The store refused to renew the lease, because it is gone or somebody else's."""
+        self._move(Event.REVOKED)
+        self.reason = reason
+
+    def observed(self, seen: Lease | None, now: float) -> None:
+        """The watch shows `seen` under the key of the node's own lease, or None: nothing is there any more."""
+        if self.lease is None or Event.REVOKED not in TRANSITIONS[self.state]:
+            return
+        if seen is not None and seen.attrs.same_node(self.lease.attrs):
+            if seen.expires != self.lease.expires:
+                self.granted(seen, now)
+        elif seen is not None:
+            self.revoked(f"the subnet {self.lease.subnets} was taken by {seen}")
+        elif self.lease.expires is None or now < self.lease.expires:
+            self.revoked(f"the lease of {self.lease.subnets} was revoked: somebody deleted it from the store")
+
+    def restarted(self) -> None:
+        """The node has taken down what used the lost subnets and wants a lease again."""
+        self._move(Event.RESTARTED)
+        self.lease, self._failures, self._retry_at = None, 0, None
+
+    def given_back(self) -> None:
+        """The node released its lease."""
+        self._move(Event.GIVEN_BACK)
+
+    def _move(self, event: Event) -> None:
+        successor = TRANSITIONS[self.state].get(event)
+        if successor is None:
+            raise AssertionError(f"a lease that is {self.state.value} cannot be {event.value}")
+        self.state = successor
