@@ -1,0 +1,122 @@
+"""One named network namespace: made, entered, deleted.
+
+A thread belongs to exactly one network namespace, and a socket stays in the namespace in which it was opened, wherever
+its user goes later. So there is no need for a process in each namespace: `Namespace.entered` moves the calling thread
+there for the length of a `with` block, and what it opens meanwhile can be used from anywhere.
+
+Namespaces are made by `ip netns`, so that a person can look into them with `ip netns exec NAME ...`.
+"""
+
+import ctypes
+import os
+import socket
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from dataplane.errors import UdplaneError
+
+NETNS_DIR = Path("/run/netns")
+"""Where `ip netns` keeps the names (iproute2's NETNS_RUN_DIR)."""
+
+CLONE_NEWNET = 0x40000000
+"""setns(2): the descriptor must be a network namespace (include/uapi/linux/sched.h)."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class LabError(UdplaneError):
+    """A network of namespaces could not be built or used."""
+
+
+class Namespace:
+    """A named network namespace with its loopback up. Use `create`; `delete` it when done."""
+
+    def __init__(self, name: str) -> None:
+        """Refer to the namespace called `name`, which need not exist yet."""
+        self.name = name
+        self.path = NETNS_DIR / name
+
+    def __repr__(self) -> str:
+        return f"Namespace({self.name!r})"
+
+    @classmethod
+    def create(cls, name: str) -> "Namespace":
+        """Make the namespace `name`."""
+        ip(f"netns add {name}")
+        namespace = cls(name)
+        namespace.ip("link set lo up")
+        return namespace
+
+    def delete(self) -> None:
+        """Remove the name; the kernel frees the namespace when its last process and socket are gone. Never fails."""
+        subprocess.run(["ip", "netns", "delete", self.name], stderr=subprocess.DEVNULL, check=False)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Move the calling thread into the namespace, and back at the end of the block."""
+        with Path("/proc/thread-self/ns/net").open() as before, self.path.open() as there:
+            _setns(there)
+            try:
+                yield
+            finally:
+                _setns(before)
+
+    def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        """Open a socket that lives in the namespace."""
+        with self.entered():
+            return socket.socket(family, kind, protocol)
+
+    def ip(self, *commands: str) -> None:
+        """Carry out commands of ip(8) in the namespace, all in one process. The first failure raises LabError."""
+        ip(*commands, netns=self.name)
+
+    def sysctl(self, values: dict[str, int]) -> None:
+        """Set kernel parameters of the namespace, such as `{"net/ipv4/ip_forward": 1}`."""
+        with self.entered():
+            for key, value in values.items():
+                Path("/proc/sys", key).write_text(str(value))
+
+    def command(self, argv: Sequence[str]) -> list[str]:
+        """The command line that runs `argv` in the namespace."""
+        return ["ip", "netns", "exec", self.name, *argv]
+
+    def run(self, argv: Sequence[str], *, check: bool = True, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+        """Run a program in the namespace to its end and capture what it prints.
+
+        With `check`, an exit status other than 0 raises LabError with the last line of stderr.
+        """
+        done = subprocess.run(self.command(argv), capture_output=True, text=True, check=False, timeout=timeout)
+        if check and done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise LabError(f"{' '.join(argv)} in {self.name} exited with status {done.returncode}: {reason}")
+        return done
+
+    def start(self, argv: Sequence[str], *, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start a program in the namespace, stdout and stderr to `log`. The kernel kills it when its parent dies."""
+        bound = ["setpriv", "--pdeathsig", "KILL", *argv]
+        return subprocess.Popen(self.command(bound), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def ip(*commands: str, netns: str | None = None) -> None:
+    """Carry out commands of ip(8), all in one process, in this namespace or in `netns`."""
+    where = ["-netns", netns] if netns else []
+    run_lines(["ip", *where, "-batch", "-"], commands)
+
+
+def run_lines(argv: list[str], lines: Iterable[str]) -> None:
+    """Feed `lines` to a program; raise LabError with what it says when it fails."""
+    try:
+        done = subprocess.run(argv, input="\n".join(lines) + "\n", capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise LabError(f"{argv[0]} is not installed; on Debian and Ubuntu: apt-get install iproute2") from error
+    if done.returncode != 0:
+        raise LabError(f"{' '.join(argv)}: {' '.join(done.stderr.split())}")
+
+
+def _setns(namespace: IO[str]) -> None:
+    if _libc.setns(namespace.fileno(), CLONE_NEWNET) != 0:
+        code = ctypes.get_errno()
+        raise LabError(f"cannot enter network namespace {namespace.name}: {os.strerror(code)}")

@@ -1,0 +1,115 @@
+"""Run a program in namespaces of its own: `python -m dataplane.lab.private PROGRAM [ARGUMENT ...]`.
+
+The program gets a network of its own (only a loopback), a mount table of its own with an empty /run, and the rights to
+build in them whatever it likes. Nothing that it makes can be seen from outside, and the kernel takes all of it away
+when the last process inside ends: clean-up that cannot be forgotten.
+
+root gets this by unshare(1) alone. An ordinary user gets it too, as root of a user namespace, wherever the kernel
+allows those; where it does not, the reasons are looked up and the ways out printed.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+MODULE = "dataplane.lab.private"
+
+STATE = "UDPLANE_PRIVATE"
+"""Environment variable: ENTERING on the way in, INSIDE from then on, so that nobody is moved twice."""
+
+ENTERING, INSIDE = "entering", "inside"
+
+TUN_DEVICE = Path("/dev/net/tun")
+
+USER_NAMESPACE_SYSCTLS = (
+    ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
+    ("kernel/unprivileged_userns_clone", "0", "1"),
+    ("user/max_user_namespaces", "0", "10000"),
+)
+"""Kernel parameters that can forbid user namespaces: name, the value that forbids, one that allows."""
+
+
+def enter(argv: list[str]) -> int:
+    """Become `argv` in private namespaces. Returns, with an exit status, only when that cannot be done."""
+    flags = _unshare_flags()
+    if flags is None:
+        return _refuse("this user may not make network namespaces here", _ways_to_namespaces())
+    obstacle = _tun_obstacle()
+    if obstacle:
+        return _refuse(*obstacle)
+    return _become(["unshare", *flags, "--", sys.executable, "-m", MODULE, *argv], ENTERING)
+
+
+def _unshare_flags() -> list[str] | None:
+    """The flags with which unshare(1) works here: as root, else through a user namespace; None if neither does."""
+    private = ["--net", "--mount"]
+    choices = [["--user", "--map-root-user", *private]]
+    if os.geteuid() == 0:
+        choices.insert(0, private)
+    for flags in choices:
+        if subprocess.run(["unshare", *flags, "true"], capture_output=True, check=False).returncode == 0:
+            return flags
+    return None
+
+
+def _ways_to_namespaces() -> list[str]:
+    """What a user who gets no namespaces can do, the kernel parameters that are in the way first."""
+    ways = []
+    for key, forbids, allows in USER_NAMESPACE_SYSCTLS:
+        file = Path("/proc/sys", key)
+        if file.exists() and file.read_text().strip() == forbids:
+            ways.append(f"allow user namespaces: sudo sysctl -w {key.replace('/', '.')}={allows}")
+    ways.append("run the same command as root")
+    ways.append(f"in a container: start it with --cap-add SYS_ADMIN,NET_ADMIN --device {TUN_DEVICE}, or --privileged")
+    return ways
+
+
+def _tun_obstacle() -> tuple[str, list[str]] | None:
+    """What keeps this user from opening the TUN device, and what to do about it; None when nothing does."""
+    try:
+        os.close(os.open(TUN_DEVICE, os.O_RDWR))
+    except PermissionError:
+        return f"this user may not open {TUN_DEVICE}", [f"give it its usual mode: sudo chmod 666 {TUN_DEVICE}"]
+    except OSError as error:
+        load = ["load the driver: sudo modprobe tun", f"in a container: start it with --device {TUN_DEVICE}"]
+        return f"cannot open {TUN_DEVICE} ({error.strerror})", load
+    return None
+
+
+def _refuse(problem: str, ways: list[str]) -> int:
+    print(f"udplane: {problem}. What helps:", *ways, sep="\n  - ", file=sys.stderr)
+    return 1
+
+
+def _become(argv: list[str], state: str) -> int:
+    os.environ[STATE] = state
+    try:
+        os.execvp(argv[0], argv)
+    except OSError as error:
+        return _refuse(f"cannot run {argv[0]} ({error.strerror})", ["install it, or correct its name"])
+
+
+def settle() -> None:
+    """Prepare new namespaces: an empty /run, where `ip netns` keeps its names, and a loopback that is up."""
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
+    Path("/run/netns").mkdir()
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+def main() -> int:
+    """Entry point, run twice: outside it moves to private namespaces, inside it settles and becomes the program."""
+    argv = sys.argv[1:]
+    if not argv:
+        print(f"usage: python -m {MODULE} PROGRAM [ARGUMENT ...]", file=sys.stderr)
+        return 2
+    state = os.environ.get(STATE)
+    if state is None:
+        return enter(argv)
+    if state == ENTERING:
+        settle()
+    return _become(argv, INSIDE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

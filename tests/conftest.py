@@ -1,0 +1,33 @@
+"""What all tests share: the rights that some of them need."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN = 12, 13, 21
+"""Bit numbers in the capability sets of /proc/PID/status (include/uapi/linux/capability.h)."""
+
+
+def _has_capabilities(*numbers: int) -> bool:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            effective = int(line.split()[1], 16)
+            return all(effective >> number & 1 for number in numbers)
+    return False
+
+
+@pytest.fixture(scope="session")
+def namespaces() -> None:
+    """Ask for this in a test that builds network namespaces: it skips where the rights are missing."""
+    if not _has_capabilities(CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN):
+        pytest.skip("needs the right to make network namespaces: run ./dev test, which gets it for ordinary users too")
+
+
+@pytest.fixture(scope="session")
+def tun_device(namespaces: None) -> None:
+    """Ask for this in a test that opens a TUN device."""
+    try:
+        os.close(os.open("/dev/net/tun", os.O_RDWR))
+    except OSError as error:
+        pytest.skip(f"needs /dev/net/tun ({error.strerror}): run `sudo modprobe tun` or `sudo chmod 666 /dev/net/tun`")

@@ -1,0 +1,74 @@
+"""Private namespaces: empty inside, invisible outside, and the ways out named where they are not to be had."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dataplane.lab import private
+
+
+def run_privately(*argv: str, state: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != private.STATE}
+    if state:
+        environment[private.STATE] = state
+    command = [sys.executable, "-m", private.MODULE, *argv]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+
+
+def test_inside_there_is_a_loopback_and_an_empty_run(tun_device: None) -> None:
+    done = run_privately("sh", "-c", "ip -oneline link; ls /run; ip netns add udpprivate; ip netns list")
+    assert done.stderr == ""
+    link, directory, name = done.stdout.splitlines()
+    assert ("lo:" in link, directory, name) == (True, "netns", "udpprivate")
+    assert not Path("/run/netns/udpprivate").exists()
+
+
+def test_inside_again_changes_nothing(tun_device: None) -> None:
+    done = run_privately("readlink", "/proc/self/ns/net", state=private.INSIDE)
+    assert done.stdout.strip() == str(Path("/proc/self/ns/net").readlink())
+
+
+def test_the_exit_status_is_the_programs() -> None:
+    assert run_privately("sh", "-c", "exit 7", state=private.INSIDE).returncode == 7
+
+
+def test_a_program_that_is_not_there_is_one_line() -> None:
+    done = run_privately("no-such-program", state=private.INSIDE)
+    assert done.returncode == 1
+    assert "cannot run no-such-program" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_program_is_wrong_usage() -> None:
+    done = run_privately()
+    assert (done.returncode, done.stderr.split()[0]) == (2, "usage:")
+
+
+def test_a_kernel_that_forbids_user_namespaces_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(private, "_unshare_flags", lambda: None)
+    sysctl = tmp_path / "apparmor_restrict_unprivileged_userns"
+    sysctl.write_text("1\n")
+    monkeypatch.setattr(private, "USER_NAMESPACE_SYSCTLS", [(str(sysctl), "1", "0")])
+    assert private.enter(["true"]) == 1
+    message = capsys.readouterr().err
+    assert "may not make network namespaces" in message
+    assert "apparmor_restrict_unprivileged_userns=0" in message
+    assert "as root" in message
+
+
+@pytest.mark.parametrize(("name", "advice"), [("absent", "modprobe tun"), ("closed", "chmod 666")])
+def test_a_tun_device_out_of_reach_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, advice: str
+) -> None:
+    def refuse(path: Path, flags: int) -> int:
+        raise PermissionError(13, "Permission denied") if name == "closed" else FileNotFoundError(2, "No such file")
+
+    monkeypatch.setattr(private, "_unshare_flags", list)
+    monkeypatch.setattr(os, "open", refuse)
+    assert private.enter(["true"]) == 1
+    assert advice in capsys.readouterr().err
