@@ -1,0 +1,1 @@
+"""What the plugins share: the CNI protocol, the kernel by netlink, state on disk, firewall rules."""

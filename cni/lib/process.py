@@ -1,0 +1,84 @@
+"""Run another program: a delegate, iptables-restore, nft.
+
+The program's stdin, stdout and stderr are files in memory (memfd_create), so there is no pipe that could fill up while
+both sides wait, and `start` lets the program work while the plugin goes on. The standard library's subprocess does
+all this and more, but takes 10 ms to import, longer than the interpreter takes to start.
+"""
+
+from __future__ import annotations
+
+import os
+
+SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Finished:
+    """How a program ended: exit status (negative: the signal that killed it) and what it wrote."""
+
+    __slots__ = ("errors", "output", "status")
+
+    def __init__(self, status: int, output: bytes, errors: bytes) -> None:
+        self.status = status
+        self.output = output
+        self.errors = errors
+
+
+class Process:
+    """A running program."""
+
+    def __init__(
+        self, argv: list[str], stdin: bytes = b"", env: dict[str, str] | None = None, own_stderr: bool = True
+    ) -> None:
+        """Start `argv` (argv[0] is a path). With own_stderr=False it writes to the caller's stderr. Raises OSError."""
+        self._output = os.memfd_create("stdout", os.MFD_CLOEXEC)
+        self._errors = os.memfd_create("stderr", os.MFD_CLOEXEC) if own_stderr else -1
+        source = os.memfd_create("stdin", os.MFD_CLOEXEC)
+        try:
+            _write_all(source, stdin)
+            os.lseek(source, 0, os.SEEK_SET)
+            actions = [(os.POSIX_SPAWN_DUP2, source, 0), (os.POSIX_SPAWN_DUP2, self._output, 1)]
+            if own_stderr:
+                actions.append((os.POSIX_SPAWN_DUP2, self._errors, 2))
+            self._pid = os.posix_spawn(argv[0], argv, os.environ if env is None else env, file_actions=actions)
+        except BaseException:
+            self._close()
+            raise
+        finally:
+            os.close(source)
+
+    def wait(self) -> Finished:
+        """Wait for the end."""
+        _, status = os.waitpid(self._pid, 0)
+        errors = _read_all(self._errors) if self._errors >= 0 else b""
+        finished = Finished(os.waitstatus_to_exitcode(status), _read_all(self._output), errors)
+        self._close()
+        return finished
+
+    def _close(self) -> None:
+        os.close(self._output)
+        if self._errors >= 0:
+            os.close(self._errors)
+
+
+def run(argv: list[str], stdin: bytes = b"", env: dict[str, str] | None = None, own_stderr: bool = True) -> Finished:
+    """Start a program and wait for its end."""
+    return Process(argv, stdin, env, own_stderr).wait()
+
+
+def find_program(name: str) -> str | None:
+    """The path of a system tool: in PATH, else in the usual directories, since a runtime may pass no PATH."""
+    for directory in (os.environ.get("PATH", "") + ":" + SYSTEM_PATH).split(":"):
+        candidate = f"{directory}/{name}"
+        if directory and os.access(candidate, os.X_OK):
+            return candidate
+    return None
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _read_all(fd: int) -> bytes:
+    return os.pread(fd, os.fstat(fd).st_size, 0)

@@ -1,0 +1,33 @@
+"""The plugins of this package by their official names."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni.lib.skel import Plugin
+
+# Official name -> module of this package. A launcher is installed for each.
+MODULES = {
+    "bandwidth": "bandwidth",
+    "bridge": "bridge",
+    "dhcp": "dhcp",
+    "firewall": "firewall",
+    "flannel": "flannel",
+    "host-local": "host_local",
+    "loopback": "loopback",
+    "macvlan": "macvlan",
+    "portmap": "portmap",
+    "ptp": "ptp",
+    "static": "static",
+    "tuning": "tuning",
+}
+
+
+def load_plugin(name: str) -> Plugin | None:
+    """The plugin of that name, or None if it is not one of ours."""
+    module_name = MODULES.get(name)
+    if module_name is None:
+        return None
+    module = __import__(f"cni.{module_name}", fromlist=["PLUGIN"])
+    plugin: Plugin = module.PLUGIN
+    return plugin

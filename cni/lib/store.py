@@ -1,0 +1,76 @@
+"""State on disk that survives the plugin: read it, replace it whole, lock it.
+
+A file is written under a temporary name, flushed, and renamed, so a crash or a full disk leaves the old file or the
+new one, never a torn one. Temporary names start with a dot and hold the process id; a leftover of a killed process
+is removed by the next writer of the same file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+def read_file(path: str) -> bytes | None:
+    """The content of a file, or None if there is none. Raises OSError for every other reason."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        parts = []
+        while part := os.read(fd, 65536):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(fd)
+
+
+def write_atomic(path: str, data: bytes, mode: int = 0o600, sync: bool = False) -> None:
+    """Replace a file's content in one step. `sync` also waits until it is on the disk. Raises OSError."""
+    directory, name = os.path.split(path)
+    temporary = f"{directory}/.{name}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except BaseException:
+        remove(temporary)
+        raise
+
+
+def remove(path: str) -> bool:
+    """Remove a file; gives whether it was there."""
+    try:
+        os.unlink(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+class FileLock:
+    """An exclusive flock(2) on a file, which is made when missing; the kernel gives it back when the process dies."""
+
+    def __init__(self, path: str, mode: int = 0o600) -> None:
+        self._path = path
+        self._mode = mode
+        self._fd = -1
+
+    def __enter__(self) -> FileLock:
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        os.close(self._fd)
