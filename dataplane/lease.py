@@ -95,11 +95,14 @@ class LeaseAttrs:
     backend_data: str | None = None
     backend_v6_data: str | None = None
 
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """The public addresses that are set, IPv4 first."""
+        return tuple(address for address in (self.public_ip, self.public_ipv6) if address is not None)
+
     def same_node(self, other: "LeaseAttrs") -> bool:
         """True if both are published by one node, which is known by its public addresses."""
-        return (self.public_ip is not None and self.public_ip == other.public_ip) or (
-            self.public_ipv6 is not None and self.public_ipv6 == other.public_ipv6
-        )
+        return not set(self.addresses).isdisjoint(other.addresses)
 
     def to_json(self) -> str:
         """The value of the lease in a store, byte for byte what flannel's Go writes."""
@@ -124,7 +127,7 @@ class LeaseAttrs:
             backend_data=_raw(source, "BackendData"),
             backend_v6_data=_raw(source, "BackendV6Data"),
         )
-        if attrs.public_ip is None and attrs.public_ipv6 is None:
+        if not attrs.addresses:
             raise ConfigError("the value of the lease names no public IP; its node cannot be reached")
         return attrs
 
@@ -162,8 +165,7 @@ class Lease:
         return self.subnets.key
 
     def __str__(self) -> str:
-        address = self.attrs.public_ip or self.attrs.public_ipv6
-        return f"{self.subnets} of {self.node or 'node'} {address}"
+        return f"{self.subnets} of {self.node or 'node'} {' '.join(map(str, self.attrs.addresses))}".rstrip()
 
 
 class Change(enum.Enum):

@@ -116,6 +116,10 @@ class NetworkConfig:
         """True if `subnets` are what this config would give to a node: of every enabled family, and no other."""
         return _matches(self.ipv4, subnets.ipv4) and _matches(self.ipv6, subnets.ipv6)
 
+    def contains(self, subnets: Subnets) -> bool:
+        """True if `subnets` lie inside of the networks, one of every enabled family, large enough for a bridge."""
+        return _within(self.ipv4, subnets.ipv4) and _within(self.ipv6, subnets.ipv6)
+
     def to_json(self) -> str:
         """The config with every default spelled out; parsing that gives an equal config."""
         document: gojson.Object = {"EnableIPv4": self.ipv4 is not None, "EnableIPv6": self.ipv6 is not None}
@@ -134,6 +138,13 @@ def _matches(pool: SubnetPool[_Network] | None, subnet: _Network | None) -> bool
     if pool is None or subnet is None:
         return pool is None and subnet is None
     return pool.holds(subnet)
+
+
+def _within(pool: SubnetPool[_Network] | None, subnet: _Network | None) -> bool:
+    if pool is None or subnet is None:
+        return pool is None and subnet is None
+    longest = subnet.max_prefixlen - 2
+    return pool.network.prefixlen <= subnet.prefixlen <= longest and subnet.network_address in pool.network
 
 
 def _parse_backend(source: gojson.Object) -> BackendConfig:

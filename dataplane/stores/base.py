@@ -20,7 +20,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
-from dataplane.errors import StoreError, UsageError
+from dataplane.errors import UdplaneError, UsageError
 from dataplane.lease import Lease, LeaseAttrs, LeaseEvent, Subnets
 
 LEASE_SECONDS = 24 * 60 * 60.0
@@ -29,10 +29,14 @@ LEASE_SECONDS = 24 * 60 * 60.0
 
 @dataclass(frozen=True, slots=True)
 class AcquireRequest:
-    """A node asks for a lease: what it publishes, and the subnets that it had last (from its subnet file)."""
+    """A node asks for a lease: what it publishes, and the subnets that it had last (from its subnet file).
+
+    `node` is its name, for stores that know nodes by name.
+    """
 
     attrs: LeaseAttrs
     previous: Subnets | None = None
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class Snapshot:
 class Outage:
     """The watch has lost the store and keeps trying. The next `Snapshot` says that it is back."""
 
-    error: StoreError
+    error: UdplaneError
 
 
 WatchUpdate = Snapshot | LeaseEvent | Outage
@@ -54,8 +58,9 @@ WatchUpdate = Snapshot | LeaseEvent | Outage
 
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
-    """What some stores need besides their URL. Paths may be empty: not given. Names are flannel's flags."""
+    """What some stores need besides their URL; an empty text means not given. Most names are flannel's flags."""
 
+    lease_seconds: float = LEASE_SECONDS
     etcd_prefix: str = "/coreos.com/network"
     etcd_certfile: str = ""
     etcd_keyfile: str = ""
@@ -87,10 +92,11 @@ class Store(Protocol):
         previous subnets, if they are free; free subnets picked at random. LeaseError if all are taken.
         """
 
-    async def renew(self, lease: Lease) -> Lease:
-        """Extend the lease and publish `lease.attrs`, which may have changed; returns it with its new expiry.
+    async def renew(self, lease: Lease, attrs: LeaseAttrs | None = None) -> Lease:
+        """Extend the lease that the node holds; returns it with its new expiry.
 
-        LeaseLostError if it was revoked, or has expired and somebody else holds its subnets.
+        `attrs` replaces what the node publishes, when its public IP has changed, for instance.
+        LeaseLostError if the lease was revoked, or has expired and is gone or somebody else's.
         """
 
     async def release(self, lease: Lease) -> None:
@@ -99,8 +105,8 @@ class Store(Protocol):
     def watch(self) -> AsyncGenerator[WatchUpdate, None]:
         """Report all leases at once as a `Snapshot`, then every change, until the generator is closed (`aclose`).
 
-        Trouble that passes is reported as an `Outage`, not raised; only an error that waiting cannot
-        repair is raised. A consumer must accept a `Snapshot` at any time.
+        Trouble with the store is reported as an `Outage`, never raised, and the watch keeps trying; a running
+        node must not fall because somebody broke the store. A consumer accepts a `Snapshot` at any time.
         """
 
     async def close(self) -> None:
