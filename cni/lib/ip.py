@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from cni.lib.lean import socket
 
-AF_INET = socket.AF_INET
-AF_INET6 = socket.AF_INET6
+AF_INET: int = socket.AF_INET
+AF_INET6: int = socket.AF_INET6
 V4_MAPPED = bytes(10) + b"\xff\xff"
 
 

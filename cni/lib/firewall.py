@@ -1,0 +1,120 @@
+"""Firewall rules by the two tools that exist: iptables-restore and nft. One transaction per verb.
+
+A transaction is one program run that changes everything or nothing; the official plugins run iptables once for each
+rule, nine to twenty-seven times for an ADD, and each of them may wait for the lock. `Transaction` starts the program
+and lets the caller go on: removing a chain and removing a veth both wait for the kernel's grace periods, so they
+wait together.
+
+Rules of a pod live in chains named by a hash of network and container id, and carry both in a comment, in the forms
+of the official plugins: whoever is to remove them needs nothing else.
+"""
+
+from __future__ import annotations
+
+from cni.lib.errors import CniError
+from cni.lib.ip import AF_INET, AF_INET6
+from cni.lib.lean import sha512
+from cni.lib.process import Finished, Process, find_program
+
+CHAIN_NAME_LENGTH = 28
+IPTABLES = "iptables"
+NFTABLES = "nftables"
+NOTHING_THERE = ("No such file or directory", "can't initialize", "Table does not exist")
+
+
+class FirewallError(CniError):
+    """A firewall program refused. `output` is what it wrote to stderr."""
+
+    def __init__(self, argv: list[str], finished: Finished) -> None:
+        self.output = finished.errors.decode("utf-8", "replace").strip()
+        super().__init__(f"running [{' '.join(argv)}]: exit status {finished.status}: {self.output}")
+
+    @property
+    def incompatible(self) -> bool:
+        """Whether the table holds rules that only nft can express."""
+        return "is incompatible" in self.output
+
+    @property
+    def nothing_there(self) -> bool:
+        """Whether the table or chain does not exist, or cannot exist because the kernel lacks the family."""
+        return any(reason in self.output for reason in NOTHING_THERE)
+
+
+def hash_text(text: str, length: int) -> str:
+    """The first `length` hexadecimal digits of the SHA-512 of a text."""
+    return str(sha512(text.encode()).hexdigest()[:length])
+
+
+def chain_name(network: str, container_id: str, prefix: str = "") -> str:
+    """The name of a pod's iptables chain: `CNI-`, an optional further prefix, and a hash, 28 characters in all."""
+    start = "CNI-" + prefix
+    return start + hash_text(network + container_id, CHAIN_NAME_LENGTH - len(start))
+
+
+def comment(network: str, container_id: str) -> str:
+    """The comment on a pod's iptables rules, quoted for iptables-restore and as `iptables -S` prints it."""
+    return f'"name: \\"{network}\\" id: \\"{container_id}\\""'
+
+
+def default_backend() -> str:
+    """iptables where it is installed, else nftables, as the official plugins choose."""
+    return NFTABLES if find_program("iptables-restore") is None and find_program("nft") else IPTABLES
+
+
+class Transaction:
+    """A firewall program that is at work. `wait` gives its output or raises FirewallError."""
+
+    def __init__(self, argv: list[str], script: str = "") -> None:
+        self._argv = [_program(argv[0]), *argv[1:]]
+        self._process = Process(self._argv, script.encode())
+
+    def wait(self) -> str:
+        """The program's output, when it is done."""
+        finished = self._process.wait()
+        if finished.status != 0:
+            raise FirewallError(self._argv, finished)
+        return finished.output.decode("utf-8", "replace")
+
+
+def _program(name: str) -> str:
+    path = find_program(name)
+    if path is None:
+        raise CniError(f"{name} is not installed: install it, or choose the other firewall backend")
+    return path
+
+
+def _iptables(of_family: int) -> str:
+    return "iptables" if of_family == AF_INET else "ip6tables"
+
+
+def start_iptables(of_family: int, table: str, commands: list[str]) -> Transaction:
+    """Begin to apply commands such as `-A POSTROUTING ...` to one table, all or none. `:NAME - [0:0]` makes a chain."""
+    script = "\n".join([f"*{table}", *commands, "COMMIT", ""])
+    return Transaction([f"{_iptables(of_family)}-restore", "--noflush", "--wait"], script)
+
+
+def list_iptables(table: str) -> dict[int, list[str]]:
+    """One table of both families as `iptables -S` prints it: -P, -N and -A lines. Both programs run at once."""
+    listings = {
+        of_family: Transaction([_iptables(of_family), "--wait", "-t", table, "-S"]) for of_family in (AF_INET, AF_INET6)
+    }
+    return {of_family: _lines(listing) for of_family, listing in listings.items()}
+
+
+def _lines(listing: Transaction) -> list[str]:
+    try:
+        return listing.wait().splitlines()
+    except FirewallError as error:
+        if error.nothing_there:
+            return []
+        raise
+
+
+def start_nft(script: str) -> Transaction:
+    """Begin to apply an nft script, all or none."""
+    return Transaction(["nft", "-f", "-"], script)
+
+
+def list_nft(of_family: str, table: str, chain: str) -> list[str]:
+    """The rules of one chain, each ending in `# handle N`; empty when there is no such chain."""
+    return _lines(Transaction(["nft", "-a", "list", "chain", of_family, table, chain]))

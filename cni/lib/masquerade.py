@@ -1,0 +1,230 @@
+"""Masquerade: a pod's traffic to the world outside its subnet leaves with the node's address.
+
+The rules are those of the official bridge and ptp plugins, so that one can remove what the other made.
+
+iptables, table nat, with one chain for each network and container:
+
+    -A CNI-<hash> -d 10.1.2.0/24 -j ACCEPT            what stays in the subnet is left alone
+    -A CNI-<hash> ! -d 224.0.0.0/4 -j MASQUERADE
+    -A POSTROUTING -s 10.1.2.3/32 -j CNI-<hash>       one for each address of the pod
+
+nftables, table `inet cni_plugins_masquerade`, with one rule for each address in the chain masq_checks:
+
+    ip saddr 10.1.2.3 ip daddr != 10.1.2.0/24 masquerade comment "<hash>-<hash>, net: n, if: eth0, id: c"
+
+Removal finds the rules by their chain name or comment, not by addresses, so it works when the pod is long gone.
+"""
+
+from __future__ import annotations
+
+from cni.lib import firewall
+from cni.lib.errors import CniError
+from cni.lib.firewall import IPTABLES, NFTABLES, FirewallError, Transaction
+from cni.lib.ip import AF_INET, AF_INET6, IPNet, family, format_ip
+from cni.lib.process import find_program
+from cni.lib.skel import Attachment
+
+ATTEMPTS = 3
+MULTICAST = {AF_INET: "224.0.0.0/4", AF_INET6: "ff00::/8"}
+NFT_TABLE = "inet cni_plugins_masquerade"
+NFT_COMMENT_LENGTH = 128
+
+
+class Masquerade:
+    """The rules of one attachment: a container's interface in a network."""
+
+    def __init__(self, network: str, attachment: Attachment, backend: str | None) -> None:
+        """`backend` is iptables, nftables, or None for whichever the machine has. Raises CniError for another."""
+        if backend not in (None, "", IPTABLES, NFTABLES):
+            raise CniError(f'unrecognized ipmasq backend "{backend}"')
+        self.network = network
+        self.attachment = attachment
+        self.explicit = backend or ""
+        self.chain = firewall.chain_name(network, attachment.container_id)
+
+    def setup(self, addresses: list[IPNet]) -> None:
+        """Make the rules. Raises CniError, and then none was made."""
+        backend = self.explicit or firewall.default_backend()
+        if backend == IPTABLES:
+            try:
+                self._setup_iptables(addresses)
+                return
+            except FirewallError as error:
+                if self.explicit or not error.incompatible:
+                    raise
+        firewall.start_nft(self._nft_script(addresses)).wait()
+
+    def _setup_iptables(self, addresses: list[IPNet]) -> None:
+        started = []
+        for of_family in (AF_INET, AF_INET6):
+            ours = [net for net in addresses if family(net.ip) == of_family]
+            if ours:
+                started.append(firewall.start_iptables(of_family, "nat", self._iptables_commands(of_family, ours)))
+        try:
+            _wait_all(started)
+        except CniError:
+            _wait_all(self.start_removal())
+            raise
+
+    def _iptables_commands(self, of_family: int, addresses: list[IPNet]) -> list[str]:
+        note = f"-m comment --comment {firewall.comment(self.network, self.attachment.container_id)}"
+        inside = dict.fromkeys(str(net.network) for net in addresses)
+        return [
+            f":{self.chain} - [0:0]",
+            *(f"-A {self.chain} -d {subnet} {note} -j ACCEPT" for subnet in inside),
+            f"-A {self.chain} ! -d {MULTICAST[of_family]} {note} -j MASQUERADE",
+            *(f"-A POSTROUTING -s {_host(net)} {note} -j {self.chain}" for net in addresses),
+        ]
+
+    def _nft_script(self, addresses: list[IPNet]) -> str:
+        lines = [
+            f"add table {NFT_TABLE}",
+            f"add chain {NFT_TABLE} masq_checks",
+            f"add chain {NFT_TABLE} postrouting {{ type nat hook postrouting priority srcnat; }}",
+            f"flush chain {NFT_TABLE} postrouting",
+            f"add rule {NFT_TABLE} postrouting ip daddr {MULTICAST[AF_INET]} return",
+            f"add rule {NFT_TABLE} postrouting ip6 daddr {MULTICAST[AF_INET6]} return",
+            f"add rule {NFT_TABLE} postrouting goto masq_checks",
+        ]
+        for net in addresses:
+            ip = "ip" if len(net.ip) == 4 else "ip6"
+            match = f"{ip} saddr {format_ip(net.ip)} {ip} daddr != {net.network}"
+            lines.append(
+                f'add rule {NFT_TABLE} masq_checks {match} masquerade comment "{nft_comment(self.network, self.attachment)}"'
+            )
+        return "\n".join(lines) + "\n"
+
+    def start_removal(self, addresses: list[IPNet] | None = None) -> list[Transaction]:
+        """Begin to remove the rules; `finish_removal` has to follow.
+
+        `addresses` are those of this interface if they are known: a chain that another interface of the same pod in
+        the same network still uses then stays.
+        """
+        if self.explicit == NFTABLES or firewall.default_backend() == NFTABLES:
+            return self._start_removal_nft()
+        try:
+            listings = firewall.list_iptables("nat")
+        except FirewallError as error:
+            if not error.incompatible:
+                raise
+            return self._start_removal_nft()
+        return start_iptables_removal(
+            {of_family: removal_commands(rules, self.chain, addresses) for of_family, rules in listings.items()}
+        )
+
+    def _start_removal_nft(self) -> list[Transaction]:
+        wanted = f'comment "{nft_comment(self.network, self.attachment)}"'
+        return start_nft_removal([line for line in list_masq_checks() if wanted in line])
+
+    def finish_removal(self, started: list[Transaction], addresses: list[IPNet] | None = None) -> None:
+        """Wait for the removal; if somebody else changed the rules in between, look again."""
+        for attempt in range(ATTEMPTS):
+            try:
+                _wait_all(started)
+                return
+            except FirewallError:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                started = self.start_removal(addresses)
+
+    def remove(self) -> None:
+        """Remove the rules, whatever there is of them."""
+        self.finish_removal(self.start_removal())
+
+
+def _wait_all(started: list[Transaction]) -> None:
+    """Wait for every transaction; raises the first failure when all are done."""
+    failure = None
+    for transaction in started:
+        try:
+            transaction.wait()
+        except CniError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+
+
+def nft_comment(network: str, attachment: Attachment) -> str:
+    """The comment that tells an attachment's nftables rules from all others."""
+    container_id, ifname = attachment.key
+    instance = firewall.hash_text(f"{ifname}:{container_id}", 16)
+    text = f"{firewall.hash_text(network, 16)}-{instance}, net: {network}, if: {ifname}, id: {container_id}"
+    return text.replace('"', "")[:NFT_COMMENT_LENGTH]
+
+
+def _host(net: IPNet) -> str:
+    return f"{format_ip(net.ip)}/{len(net.ip) * 8}"
+
+
+def removal_commands(rules: list[str], chain: str, addresses: list[IPNet] | None = None) -> list[str]:
+    """What undoes a pod's chain, given the table as `iptables -S` prints it."""
+    jumps = [rule for rule in rules if rule.startswith("-A ") and rule.endswith(f" -j {chain}")]
+    going = jumps
+    if addresses is not None:
+        sources = [f" -s {_host(net)} " for net in addresses]
+        going = [rule for rule in jumps if any(source in rule for source in sources)]
+    commands = ["-D" + rule[2:] for rule in going]
+    if f"-N {chain}" in rules and len(going) == len(jumps):
+        commands += [f"-F {chain}", f"-X {chain}"]
+    return commands
+
+
+def start_iptables_removal(commands: dict[int, list[str]]) -> list[Transaction]:
+    """Begin to run the commands of each family, those that have any."""
+    return [firewall.start_iptables(of_family, "nat", lines) for of_family, lines in commands.items() if lines]
+
+
+def list_masq_checks() -> list[str]:
+    """The nftables rules of all pods, with their handles; empty where nft is not installed."""
+    if find_program("nft") is None:
+        return []
+    of_family, table = NFT_TABLE.split()
+    return firewall.list_nft(of_family, table, "masq_checks")
+
+
+def start_nft_removal(rules: list[str]) -> list[Transaction]:
+    """Begin to delete rules of masq_checks, given as `nft -a` prints them."""
+    handles = [rule.rpartition("# handle ")[2] for rule in rules]
+    script = "".join(f"delete rule {NFT_TABLE} masq_checks handle {handle}\n" for handle in handles)
+    return [firewall.start_nft(script)] if handles else []
+
+
+def collect_garbage(network: str, valid: set[Attachment]) -> None:
+    """Remove the rules of every pod of this network that is not among the valid ones, in both backends."""
+    _wait_all([*_start_iptables_garbage(network, valid), *_start_nft_garbage(network, valid)])
+
+
+def _start_iptables_garbage(network: str, valid: set[Attachment]) -> list[Transaction]:
+    if find_program("iptables-restore") is None:
+        return []
+    try:
+        listings = firewall.list_iptables("nat")
+    except FirewallError as error:
+        if error.incompatible:
+            return []
+        raise
+    ids = {attachment.container_id for attachment in valid}
+    return start_iptables_removal(
+        {of_family: _stale_chains(rules, network, ids) for of_family, rules in listings.items()}
+    )
+
+
+def _stale_chains(rules: list[str], network: str, ids: set[str]) -> list[str]:
+    """The commands that remove the chains of this network's pods that are not among `ids`."""
+    start, end = firewall.comment(network, "\0").split("\0")
+    owners = {rule.partition(start)[2].partition(end)[0] for rule in rules if start in rule}
+    commands = []
+    for owner in sorted(owners - ids):
+        commands += removal_commands(rules, firewall.chain_name(network, owner))
+    return commands
+
+
+def _start_nft_garbage(network: str, valid: set[Attachment]) -> list[Transaction]:
+    start = firewall.hash_text(network, 16) + "-"
+    keep = {nft_comment(network, attachment) for attachment in valid}
+    stale = []
+    for rule in list_masq_checks():
+        text = rule.partition(' comment "')[2].partition('"')[0]
+        if text.startswith(start) and text not in keep:
+            stale.append(rule)
+    return start_nft_removal(stale)
