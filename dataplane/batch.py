@@ -29,9 +29,11 @@ class PacketBatch:
     Only the first `count` entries of the arrays mean something:
 
     - `offset`, `length` (uint32): where the packet lies in `arena`, in bytes
+    - `received` (uint32): the length that was read; `length` changes when an ICMP error takes the packet's place
     - `verdict` (uint8): a Verdict        - `egress` (uint8): an Egress
-    - `next_hop` (int32): peer id or NO_PEER. Encapsulation sets the receiver, decapsulation the sender
-    - `tos` (uint8): TOS or traffic class byte of the outer header, received or to be sent
+    - `next_hop` (int32): peer id of a forwarded packet, else NO_PEER. Encapsulation sets the receiver, decapsulation
+      the sender
+    - `tos` (uint8): TOS or traffic class byte of the outer header: as received, or as to be sent once forwarded
     - `source` (16 bytes each): underlay address that a datagram came from, network byte order
 
     The batch is owned by one thread at a time.
@@ -46,6 +48,7 @@ class PacketBatch:
         self.view = memoryview(self.arena)
         self.offset = memoryview(bytearray(4 * slots)).cast("I")
         self.length = memoryview(bytearray(4 * slots)).cast("I")
+        self.received = memoryview(bytearray(4 * slots)).cast("I")
         self.verdict = memoryview(bytearray(slots))
         self.egress = memoryview(bytearray(slots))
         self.next_hop = memoryview(bytearray(4 * slots)).cast("i")
@@ -70,7 +73,7 @@ class PacketBatch:
         """Take the `length` bytes in `free_slot` as a packet, received from `source` with outer byte `tos`."""
         i = self.count
         self.offset[i] = i * (HEADROOM + self.slot_size) + HEADROOM
-        self.length[i] = length
+        self.length[i] = self.received[i] = length
         self.verdict[i] = Verdict.FORWARDED
         self.egress[i] = Egress.NONE
         self.next_hop[i] = NO_PEER

@@ -1,13 +1,13 @@
 """Counters of a node: packets and bytes for each direction and verdict, events, and traffic by peer.
 
-The arrays are plain buffers of unsigned 64-bit integers. One thread writes, any thread may read at any time; a reader
-may see one count a moment before another, never a torn number.
+One thread writes, any thread may read at any time: a reader may see one count a moment before another, never a torn
+number. The table of peers is replaced and not edited when a peer comes or goes, so a reader may iterate over it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container
 from dataclasses import dataclass, field
 
-from dataplane.batch import NO_PEER, PacketBatch
+from dataplane.batch import PacketBatch
 from dataplane.verdicts import Direction, Event, Verdict
 
 
@@ -40,21 +40,21 @@ class Counters:
     events: list[int] = field(default_factory=lambda: [0] * len(Event))
     peers: dict[int, PeerCounters] = field(default_factory=dict)
 
-    def record(self, direction: Direction, batch: PacketBatch, lengths: Iterable[int], now_ns: int) -> None:
-        """Count every packet of `batch` under its final verdict.
-
-        `lengths` are the packets' lengths as they were received: an ICMP error that took a packet's place
-        has another length.
-        """
-        for i, length in zip(range(batch.count), lengths, strict=False):
-            verdict = batch.verdict[i]
-            self.packets[direction][verdict] += 1
-            self.bytes[direction][verdict] += length
-            if verdict == Verdict.FORWARDED and batch.next_hop[i] != NO_PEER:
+    def record(self, direction: Direction, batch: PacketBatch, now_ns: int) -> None:
+        """Count every packet of `batch` under its final verdict, with the length that it was read with."""
+        packets, octets = self.packets[direction], self.bytes[direction]
+        for i in range(batch.count):
+            verdict, length = batch.verdict[i], batch.received[i]
+            packets[verdict] += 1
+            octets[verdict] += length
+            if verdict == Verdict.FORWARDED:
                 self._record_peer(direction, batch.next_hop[i], length, now_ns)
 
     def _record_peer(self, direction: Direction, peer: int, length: int, now_ns: int) -> None:
-        traffic = self.peers.setdefault(peer, PeerCounters())
+        traffic = self.peers.get(peer)
+        if traffic is None:
+            traffic = PeerCounters()
+            self.peers = {**self.peers, peer: traffic}
         if direction == Direction.ENCAP:
             traffic.tx_packets += 1
             traffic.tx_bytes += length
@@ -62,6 +62,10 @@ class Counters:
             traffic.rx_packets += 1
             traffic.rx_bytes += length
             traffic.last_rx_ns = now_ns
+
+    def keep_peers(self, ids: Container[int]) -> None:
+        """Forget the traffic with all peers but those in `ids`."""
+        self.peers = {peer: traffic for peer, traffic in self.peers.items() if peer in ids}
 
     def drops(self, direction: Direction) -> dict[str, int]:
         """Packets dropped in `direction`, by lower-case name of the verdict, without the zeros."""

@@ -25,8 +25,11 @@ Decapsulation (a datagram read from the underlay):
 5. TTL or hop limit above 1: else TTL_EXCEEDED, ICMP time exceeded
 6. ECN carried over, TTL lowered by one, FORWARDED to the TUN
 
-A packet that is dropped, or quoted in an ICMP error, keeps the bytes that it came with. ICMP errors leave by
-the TUN: the host's own routes take them to a pod, or back into the overlay.
+A packet that is dropped, or quoted in an ICMP error, keeps the bytes that it came with. ICMP errors (see `icmp`) leave
+by the TUN: the host's own routes take them to a pod, or back into the overlay. The verdict stays the drop's.
+
+An engine's answer is not the last word: the underlay or the TUN may refuse a packet. So the loop counts a batch, by
+`count`, when all is known of it.
 """
 
 import importlib
@@ -38,6 +41,7 @@ from dataplane.batch import PacketBatch
 from dataplane.counters import Counters
 from dataplane.errors import ConfigError
 from dataplane.routes import RouteSnapshot
+from dataplane.verdicts import Direction
 
 ENGINES = ("native", "numpy", "python")
 
@@ -70,7 +74,10 @@ class Engine(Protocol):
         """Use these routes from the next batch on. Forgets path MTUs and counts of peers that are gone."""
 
     def set_path_mtu(self, peer: int, mtu: int) -> None:
-        """Note that peer id `peer` is reached with inner packets of `mtu` bytes at most; 0: as configured."""
+        """Note that peer id `peer` is reached with inner packets of `mtu` bytes at most; 0: as configured.
+
+        Counts MTU_LEARNED when that is less than what was known.
+        """
 
     def path_mtu(self, peer: int) -> int:
         """Bytes of the largest inner packet to peer id `peer`."""
@@ -86,6 +93,9 @@ class Engine(Protocol):
 
         The path MTU of its peer must have been set before. The TTL step is undone for the quote.
         """
+
+    def count(self, direction: Direction, batch: PacketBatch, now_ns: int) -> None:
+        """Count every packet of `batch` under its final verdict."""
 
     def counters(self) -> Counters:
         """Counts up to now; the caller may read them at any time and must not change them."""
@@ -112,6 +122,8 @@ def load_engine(name: str, config: EngineConfig) -> Engine:
     try:
         module = importlib.import_module(f"dataplane.engines.{name}")
     except ImportError as error:
-        raise ConfigError(f"engine {name} cannot be loaded ({error}); run ./dev test once, or use --engine python") from error
+        raise ConfigError(
+            f"engine {name} cannot be loaded ({error}); run ./dev test once, or use --engine python"
+        ) from error
     engine: Engine = module.create(config)
     return engine

@@ -10,22 +10,23 @@ The C engine does the same with open addressing, the numpy engine with one sorte
 """
 
 import ipaddress
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from dataplane.batch import NO_PEER
+from dataplane.packet import V4_MAPPED
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_V4_MAPPED = bytes(10) + b"\xff\xff"
 ADDRESS_BITS = 128
 
 
 def address_key(address: Address) -> bytes:
     """The 16 bytes of an address in network order, IPv4 as ::ffff:a.b.c.d."""
-    return address.packed if address.version == 6 else _V4_MAPPED + address.packed
+    return address.packed if address.version == 6 else V4_MAPPED + address.packed
 
 
 def prefix_length(network: Network) -> int:
@@ -95,7 +96,9 @@ class RouteTable:
 
     def __init__(self) -> None:
         self._peers: dict[str, Peer] = {}
+        self._ids = itertools.count()
         self._free_ids: list[int] = []
+        self._freed_ids: list[int] = []
 
     def set(self, name: str, address: Address, port: int, subnets: Iterable[Network]) -> Peer:
         """Add the peer called `name`, or change where it is and what it owns; its id stays the same."""
@@ -105,15 +108,21 @@ class RouteTable:
         return peer
 
     def remove(self, name: str) -> Peer | None:
-        """Take out the peer called `name`; its id may be given to another. None when there is no such peer."""
+        """Take out the peer called `name`. None when there is no such peer.
+
+        Its id is given to another once a snapshot without it was taken: engines that get each snapshot see it leave
+        before it comes back, and do not count the new peer's traffic under the old one's.
+        """
         peer = self._peers.pop(name, None)
         if peer is not None:
-            self._free_ids.append(peer.id)
+            self._freed_ids.append(peer.id)
         return peer
 
     def snapshot(self) -> RouteSnapshot:
         """The table as it is now."""
+        self._free_ids += self._freed_ids
+        self._freed_ids.clear()
         return RouteSnapshot(self._peers.values())
 
     def _take_id(self) -> int:
-        return self._free_ids.pop() if self._free_ids else len(self._peers)
+        return self._free_ids.pop() if self._free_ids else next(self._ids)

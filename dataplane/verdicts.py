@@ -17,7 +17,7 @@ class _Described(IntEnum):
 
     description: str
 
-    def __new__(cls, number: int, description: str) -> Self:
+    def __new__(cls, number: int, description: str = "") -> Self:
         member = int.__new__(cls, number)
         member._value_ = number
         member.description = description

@@ -1,0 +1,137 @@
+"""The golden packets of packets.toml: read, and written anew from their scapy expressions.
+
+python -m tests.vectors.golden        fill in every input_hex and output_hex
+"""
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from functools import cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+from dataplane.engine import EngineConfig
+from dataplane.routes import Peer, RouteSnapshot
+from dataplane.verdicts import Direction, Egress, Event, Verdict
+
+FILE = Path(__file__).with_name("packets.toml")
+ADDRESS4, ADDRESS6 = IPv4Address("10.5.1.0"), IPv6Address("fd05:1::")
+"""The node's addresses on its TUN."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One golden packet; the fields are described at the top of packets.toml."""
+
+    name: str
+    input: str
+    input_hex: str
+    output: str | None = None
+    output_hex: str | None = None
+    direction: str = "encap"
+    peers: str = "two"
+    mtu: int = 1472
+    icmp_rate: int = 1000
+    carry_tos: bool = True
+    check_sender: bool = True
+    no_address: list[int] = field(default_factory=list)
+    path_mtus: dict[str, int] = field(default_factory=dict)
+    source: str = "192.168.0.202"
+    outer_tos: int = 0
+    verdict: str = "FORWARDED"
+    next_hop: int = 1
+    tos: int = 0
+    event: str | None = None
+
+    @property
+    def config(self) -> EngineConfig:
+        """The configuration of the engine."""
+        return EngineConfig(
+            address4=None if 4 in self.no_address else ADDRESS4,
+            address6=None if 6 in self.no_address else ADDRESS6,
+            mtu=self.mtu,
+            carry_tos=self.carry_tos,
+            check_sender=self.check_sender,
+            icmp_rate=self.icmp_rate,
+            icmp_burst=1,
+        )
+
+    @property
+    def routes(self) -> RouteSnapshot:
+        """The peers and what they own."""
+        return RouteSnapshot(
+            Peer(
+                peer["id"],
+                ip_address(peer["address"]),
+                8285,
+                tuple(ip_network(subnet) for subnet in peer["subnets"]),
+            )
+            for peer in _document()["peers"][self.peers]
+        )
+
+    @property
+    def way(self) -> Direction:
+        """The direction."""
+        return Direction[self.direction.upper()]
+
+    @property
+    def received(self) -> bytes:
+        """The bytes that go in."""
+        return bytes.fromhex(self.input_hex)
+
+    @property
+    def left(self) -> bytes:
+        """The bytes that come out, or stay."""
+        return self.received if self.output_hex is None else bytes.fromhex(self.output_hex)
+
+    @property
+    def expected_verdict(self) -> Verdict:
+        """What becomes of the packet."""
+        return Verdict[self.verdict]
+
+    @property
+    def expected_event(self) -> Event | None:
+        """What is counted beside the verdict."""
+        return Event[self.event] if self.event else None
+
+    @property
+    def expected_egress(self) -> Egress:
+        """Where the bytes that come out go."""
+        if self.verdict == "FORWARDED":
+            return Egress.UNDERLAY if self.way == Direction.ENCAP else Egress.TUN
+        return Egress.TUN if self.expected_event == Event.ICMP_SENT else Egress.NONE
+
+
+@cache
+def _document() -> dict[str, Any]:
+    return tomllib.loads(FILE.read_text())
+
+
+def load() -> list[Case]:
+    """All cases, in the order of the file."""
+    return [Case(**case) for case in _document()["case"]]
+
+
+def evaluate(expression: str, packet: bytes = b"") -> bytes:
+    """The bytes that a scapy expression makes; `packet` is what it may quote."""
+    import scapy.all
+
+    return bytes(eval(expression, vars(scapy.all) | {"packet": packet}))
+
+
+def write_hex(text: str) -> str:
+    """The text of a packets file with all hex lines made from the expression above them."""
+    made = {"input": b"", "output": b""}
+    lines = []
+    for line in text.splitlines():
+        if match := re.fullmatch(r"(input|output) = '(.*)'", line):
+            made[match[1]] = evaluate(match[2], made["input"])
+        elif match := re.match(r"(input|output)_hex = ", line):
+            line = f'{match[1]}_hex = "{made[match[1]].hex()}"'
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(write_hex(FILE.read_text()))
