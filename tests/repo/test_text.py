@@ -1,0 +1,97 @@
+"""What every file of the repository has to keep to."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+MAX_PYTHON_FUNCTION = 60
+"""Lines without the docstring. Most functions stay below 40; a straight pass over a batch may need more."""
+
+MAX_C_FUNCTION = 80
+MAX_FILE = 450
+
+FORBIDDEN = {
+    r"\b(TODO|FIXME|XXX)\b": "unfinished work belongs into an issue",
+    r"\bNotImplementedError\b": "a stub",
+    r"\bbreakpoint\(\)|\bpdb\b": "left-over debugging",
+    r"/(work|home|Users)/[a-z]+/": "a path of one machine",
+}
+
+
+def tracked_files() -> list[Path]:
+    """The files under version control, or in an unpacked source archive, all that are there."""
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listing.returncode != 0:
+        return [file for file in ROOT.rglob("*") if file.is_file() and ".venv" not in file.parts]
+    return [file for name in listing.stdout.split("\0") if name and (file := ROOT / name).is_file()]
+
+
+def text_files() -> Iterator[tuple[Path, str]]:
+    for file in tracked_files():
+        try:
+            yield file, file.read_text()
+        except UnicodeDecodeError:
+            continue
+
+
+def python_functions() -> Iterator[tuple[str, int]]:
+    """Every function with its length in lines, docstring and decorators aside."""
+    for file, text in text_files():
+        if file.suffix == ".py":
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    docstring = node.body[0] if ast.get_docstring(node) is not None else None
+                    skipped = (docstring.end_lineno or 0) - docstring.lineno + 1 if docstring else 0
+                    length = (node.end_lineno or 0) - node.lineno + 1 - skipped
+                    yield f"{file.relative_to(ROOT)}:{node.lineno} {node.name}", length
+
+
+def c_functions() -> Iterator[tuple[str, int]]:
+    """Every C function with its length: in this style its braces are the ones in the first column."""
+    for file, text in text_files():
+        if file.suffix in (".c", ".h"):
+            start = 0
+            for number, line in enumerate(text.splitlines(), 1):
+                if line == "{":
+                    start = number
+                elif line == "}" and start:
+                    yield f"{file.relative_to(ROOT)}:{start}", number - start + 1
+                    start = 0
+
+
+def test_functions_fit_on_a_screen() -> None:
+    too_long = [f"{name}: {length} lines" for name, length in python_functions() if length > MAX_PYTHON_FUNCTION]
+    too_long += [f"{name}: {length} lines" for name, length in c_functions() if length > MAX_C_FUNCTION]
+    assert too_long == []
+
+
+def test_files_do_one_thing() -> None:
+    code = [(file, text) for file, text in text_files() if file.suffix in (".py", ".c", ".h")]
+    assert [str(file) for file, text in code if len(text.splitlines()) > MAX_FILE] == []
+
+
+@pytest.mark.parametrize("pattern", FORBIDDEN)
+def test_nothing_is_left_behind(pattern: str) -> None:
+    found = [
+        f"{file.relative_to(ROOT)}: {match.group()}"
+        for file, text in text_files()
+        if file != Path(__file__) and (match := re.search(pattern, text))
+    ]
+    assert found == [], FORBIDDEN[pattern]
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    broken = [
+        f"{file.relative_to(ROOT)}: {target}"
+        for file, text in text_files()
+        if file.suffix == ".md"
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text)
+        if not (file.parent / target).exists()
+    ]
+    assert broken == []
