@@ -69,6 +69,16 @@ class Address:
         self.flags: int = U32.unpack_from(attributes[IFA_FLAGS])[0] if IFA_FLAGS in attributes else flags
 
     @property
+    def tentative(self) -> bool:
+        """Whether duplicate address detection has not ended yet."""
+        return bool(self.flags & IFA_F_TENTATIVE)
+
+    @property
+    def duplicate(self) -> bool:
+        """Whether duplicate address detection found another owner."""
+        return bool(self.flags & IFA_F_DADFAILED)
+
+    @property
     def is_global(self) -> bool:
         """Neither loopback nor link-local, by its scope."""
         return bool(self.scope < RT_SCOPE_LINK)
@@ -88,13 +98,13 @@ def _address_body(index: int, net: IPNet, flags: int = 0) -> bytes:
     return body
 
 
-def add_address(netlink: NetlinkSocket, index: int, net: IPNet) -> None:
+def add_address(netlink: NetlinkSocket, index: int, net: IPNet, detect_duplicates: bool = False) -> None:
     """Give an interface an address. Raises NetlinkError (EEXIST: it has it).
 
     IPv6 addresses are usable at once (IFA_F_NODAD): whoever hands out the address knows that it is nobody else's, so
-    the second that duplicate address detection takes would be lost.
+    the second that duplicate address detection takes would be lost. Who wants the detection asks for it.
     """
-    flags = IFA_F_NODAD if len(net.ip) == 16 else 0
+    flags = IFA_F_NODAD if len(net.ip) == 16 and not detect_duplicates else 0
     netlink.request(RTM_NEWADDR, _address_body(index, net, flags), NLM_F_CREATE | NLM_F_EXCL)
 
 

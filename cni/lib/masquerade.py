@@ -86,12 +86,11 @@ class Masquerade:
             f"add rule {NFT_TABLE} postrouting ip6 daddr {MULTICAST[AF_INET6]} return",
             f"add rule {NFT_TABLE} postrouting goto masq_checks",
         ]
+        note = f'comment "{nft_comment(self.network, self.attachment)}"'
         for net in addresses:
             ip = "ip" if len(net.ip) == 4 else "ip6"
             match = f"{ip} saddr {format_ip(net.ip)} {ip} daddr != {net.network}"
-            lines.append(
-                f'add rule {NFT_TABLE} masq_checks {match} masquerade comment "{nft_comment(self.network, self.attachment)}"'
-            )
+            lines.append(f"add rule {NFT_TABLE} masq_checks {match} masquerade {note}")
         return "\n".join(lines) + "\n"
 
     def start_removal(self, addresses: list[IPNet] | None = None) -> list[Transaction]:
