@@ -1,0 +1,17 @@
+"""All cases of the differential run."""
+
+from __future__ import annotations
+
+from tests.cni.differential.cases import bridge, host_local, links, meta, portmap, protocol, static, versions
+from tests.cni.differential.scenario import Case
+
+ALL_CASES: tuple[Case, ...] = (
+    *protocol.cases(),
+    *versions.cases(),
+    *bridge.cases(),
+    *host_local.cases(),
+    *static.cases(),
+    *links.cases(),
+    *portmap.cases(),
+    *meta.cases(),
+)

@@ -1,0 +1,90 @@
+"""Carries out a Case on two nodes at once and tells every difference between them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tests.cni.differential.scenario import Call, Case, Shell
+from tests.cni.world.state import comparable, differences, mask_output
+from tests.cni.world.world import BIN_DIR, World, cni_env
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that differs after one step. `path` is exit, stdout, or a path of `comparable`."""
+
+    case: str
+    step: str
+    path: str
+    first: Any
+    second: Any
+
+    def __str__(self) -> str:
+        return f"{self.case} | {self.step} | {self.path}\n    first:  {self.first!r}\n    second: {self.second!r}"
+
+
+class Twin:
+    """Two worlds in step: each Call is made on both side by side, then exit status, output and state are compared."""
+
+    def __init__(self, first: World, second: World) -> None:
+        self._worlds = (first, second)
+        self._previous: list[dict[str, Any]] = [{}, {}]  # the latest ADD's result of each pod, by world
+
+    def run(self, case: Case) -> list[Difference]:
+        """All differences, in the order in which they appear."""
+        self._previous = [{}, {}]
+        self._ask_both("reset", {}, {})
+        for pod in case.pods:
+            self._ask_both("pod", {"name": pod}, {"name": pod})
+        found = []
+        for number, step in enumerate(case.steps, 1):
+            if isinstance(step, Shell):
+                self._shell(step)
+            else:
+                found += self._call(case, f"{number} {step.label}", step)
+        return found
+
+    def _ask_both(self, op: str, *arguments: dict[str, Any]) -> list[Any]:
+        for world, given in zip(self._worlds, arguments, strict=True):
+            world.send(op, **given)
+        return [world.receive() for world in self._worlds]
+
+    def _shell(self, step: Shell) -> None:
+        request: dict[str, Any] = {
+            "argv": ["sh", "-ec", step.command],
+            "pod": step.pod,
+            "env": {},
+            "stdin": "",
+            "timeout": 30,
+        }
+        for done in self._ask_both("run", request, request):
+            assert done["exit"] == 0, f"{step.command}: {done['stderr']}"
+
+    def _call(self, case: Case, label: str, call: Call) -> list[Difference]:
+        outcomes = self._ask_both("run", self._request(call, 0), self._request(call, 1))
+        snapshots = self._ask_both("snapshot", {"pods": case.pods}, {"pods": case.pods})
+        both = []
+        for index, (done, snapshot) in enumerate(zip(outcomes, snapshots, strict=True)):
+            self._remember(index, call, done)
+            output = {"exit": done["exit"], "stdout": mask_output(done["stdout"], snapshot)}
+            both.append(output | comparable(snapshot))
+        found = differences(*both)
+        return [Difference(case.name, label, path, *values) for path, values in found.items()]
+
+    def _request(self, call: Call, world: int) -> dict[str, Any]:
+        conf = call.conf
+        if call.with_previous and isinstance(conf, dict) and call.pod in self._previous[world]:
+            conf = {**conf, "prevResult": self._previous[world][call.pod]}
+        return {
+            "argv": [f"{BIN_DIR}/{call.kind}"],
+            "pod": None,
+            "env": cni_env(call.verb, call.pod, **call.env),
+            "stdin": conf if isinstance(conf, str) else json.dumps(conf),
+            "timeout": 60,
+        }
+
+    def _remember(self, world: int, call: Call, done: dict[str, Any]) -> None:
+        if call.verb == "ADD" and done["exit"] == 0 and done["stdout"].startswith("{"):
+            self._previous[world][call.pod] = json.loads(done["stdout"])
