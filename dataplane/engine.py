@@ -68,7 +68,14 @@ class EngineConfig:
 
 
 class Engine(Protocol):
-    """Decides about batches of packets. Used by one thread, but for `set_routes`, `set_path_mtu` and `counters`."""
+    """Decides about batches of packets. Used by one thread; any other may read `config`, `path_mtu` and `counters`.
+
+    A LoopEngine is in use by its own threads, so there `set_routes` and `set_path_mtu` may be called by any thread too.
+    """
+
+    @property
+    def config(self) -> EngineConfig:
+        """What the engine was made with."""
 
     def set_routes(self, snapshot: RouteSnapshot) -> None:
         """Use these routes from the next batch on. Forgets path MTUs and counts of peers that are gone."""

@@ -1,0 +1,139 @@
+"""The TUN end: a network device whose wire is a file descriptor.
+
+What the host routes into the device is read here, one IP packet a read; what is written here, the host receives as if
+it had come in on that device (Linux Documentation/networking/tuntap.rst). The device carries bare IP packets: no
+Ethernet header, no packet information header.
+
+The device is made with several queues even where one is used: a queue more or less is then no reason to make it
+anew. And it is persistent: it stays, with its addresses and routes, when the process that holds it ends, so
+connections of pods outlive the daemon. Addresses, routes and MTU are not set here.
+"""
+
+import errno
+import fcntl
+import os
+import re
+import struct
+from types import TracebackType
+from typing import Self
+
+from dataplane.batch import PacketBatch
+from dataplane.errors import NodeError
+from dataplane.verdicts import Egress, Verdict
+
+CLONE_DEVICE = "/dev/net/tun"
+
+# include/uapi/linux/if_tun.h
+TUNSETIFF = 0x400454CA
+TUNSETPERSIST = 0x400454CB
+IFF_TUN = 0x0001
+IFF_NO_PI = 0x1000
+IFF_MULTI_QUEUE = 0x0100
+
+_NAME = re.compile(r"(?!\.{1,2}$)[^\s/:%\0]{1,15}")
+"""What the kernel takes as the name of a device (dev_valid_name); `%` would make it a pattern."""
+
+
+class TunDevice:
+    """One queue of a TUN device, non-blocking. Open the same name again for one more queue."""
+
+    def __init__(self, name: str, fd: int) -> None:
+        """Take over `fd`, a queue of the device `name`."""
+        self.name = name
+        self._fd = fd
+
+    @classmethod
+    def open(cls, name: str) -> "TunDevice":
+        """Attach to the TUN device `name` of this network namespace, making it first where there is none.
+
+        Raises NodeError when that cannot be.
+        """
+        if not _NAME.fullmatch(name):
+            raise NodeError(f"{name!r} cannot name a device; choose up to 15 characters without space, /, : or %")
+        try:
+            fd = os.open(CLONE_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise NodeError(_open_message(error)) from error
+        try:
+            fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI | IFF_MULTI_QUEUE))
+            fcntl.ioctl(fd, TUNSETPERSIST, 1)
+        except OSError as error:
+            os.close(fd)
+            raise NodeError(_attach_message(name, error)) from error
+        return cls(name, fd)
+
+    def fileno(self) -> int:
+        """The descriptor, for poll and for engines with a loop of their own."""
+        return self._fd
+
+    def set_persistent(self, persistent: bool) -> None:
+        """Whether the device outlives its last queue. Turn it off, then close, to have it gone."""
+        fcntl.ioctl(self._fd, TUNSETPERSIST, int(persistent))
+
+    def read_batch(self, batch: PacketBatch) -> int:
+        """Read what is waiting until `batch` is full; returns the packets read.
+
+        Raises OSError when the device is gone.
+        """
+        before = batch.count
+        while not batch.full:
+            try:
+                length = os.readv(self._fd, [batch.free_slot()])
+            except BlockingIOError:
+                break
+            batch.commit(length)
+        return batch.count - before
+
+    def write_batch(self, batch: PacketBatch) -> None:
+        """Write all packets whose egress is the TUN. What the device refuses becomes WRITE_FAILED.
+
+        An ICMP error that is refused keeps the verdict of the packet that it is about. Raises OSError when the device
+        is gone.
+        """
+        for i in range(batch.count):
+            if batch.egress[i] != Egress.TUN:
+                continue
+            try:
+                os.write(self._fd, batch.packet(i))
+            except OSError as error:
+                if error.errno == errno.EBADFD:
+                    raise
+                if batch.verdict[i] == Verdict.FORWARDED:
+                    batch.verdict[i] = Verdict.WRITE_FAILED
+
+    def close(self) -> None:
+        """Give the queue back."""
+        os.close(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _open_message(error: OSError) -> str:
+    if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+        return f"there is no {CLONE_DEVICE}; run `modprobe tun`, or start the container with --device {CLONE_DEVICE}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"no permission to open {CLONE_DEVICE}; run as root, or `chmod 666 {CLONE_DEVICE}`"
+    return f"cannot open {CLONE_DEVICE}: {error.strerror}"
+
+
+def _attach_message(name: str, error: OSError) -> str:
+    match error.errno:
+        case errno.EPERM:
+            return f"no permission to use the TUN device {name}; run as root, or with the capability CAP_NET_ADMIN"
+        case errno.EBUSY:
+            return f"the TUN device {name} is in use by another program; stop it, or choose another name with --tun"
+        case errno.EINVAL:
+            return (
+                f"there is a device {name} that is not a TUN device of this kind; "
+                f"remove it with `ip link delete {name}`, or choose another name with --tun"
+            )
+        case errno.E2BIG:
+            return f"the TUN device {name} has no queue left; use fewer workers"
+        case _:
+            return f"cannot attach to the TUN device {name}: {error.strerror}"
