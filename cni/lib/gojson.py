@@ -135,7 +135,7 @@ class Fields:
 
     def _failure(self, value: Any, key: str, go_type: str) -> JsonTypeError:
         what = kind(value)
-        if what == "number" and go_type not in ("string", "bool"):
+        if what == "number" and go_type.rstrip("0123456789") in ("int", "uint"):
             what = f"number {_number(value)}"
         return JsonTypeError(
             f"json: cannot unmarshal {what} into Go struct field {self.struct}.{self.path}{key} of type {go_type}"
@@ -196,10 +196,10 @@ class Fields:
             raise self._failure(value, key, go_type or struct)
         return Fields(value, struct, f"{self.path}{key}.")
 
-    def children(self, key: str, struct: str, go_type: str = "") -> list[Fields]:
-        """An array of nested structs."""
+    def children(self, key: str, struct: str, go_type: str = "", go_slice: str = "") -> list[Fields]:
+        """An array of nested structs; `go_type` and `go_slice` name their and its Go type, if not after `struct`."""
         found = []
-        for item in self.items(key, f"[]{go_type or struct}"):
+        for item in self.items(key, go_slice or f"[]{go_type or struct}"):
             if item is not None and not isinstance(item, dict):
                 raise self._failure(item, key, go_type or struct)
             found.append(Fields(item or {}, struct, f"{self.path}{key}."))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+from cni.lib.store import write_all
+
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -34,7 +36,7 @@ class Process:
         self._errors = os.memfd_create("stderr", os.MFD_CLOEXEC) if own_stderr else -1
         source = os.memfd_create("stdin", os.MFD_CLOEXEC)
         try:
-            _write_all(source, stdin)
+            write_all(source, stdin)
             os.lseek(source, 0, os.SEEK_SET)
             actions = [(os.POSIX_SPAWN_DUP2, source, 0), (os.POSIX_SPAWN_DUP2, self._output, 1)]
             if own_stderr:
@@ -72,12 +74,6 @@ def find_program(name: str) -> str | None:
         if directory and os.access(candidate, os.X_OK):
             return candidate
     return None
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 def _read_all(fd: int) -> bytes:

@@ -30,6 +30,13 @@ def read_file(path: str) -> bytes | None:
         os.close(fd)
 
 
+def write_all(fd: int, data: bytes) -> None:
+    """Write every byte. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
 def write_atomic(path: str, data: bytes, mode: int = 0o600, sync: bool = False) -> None:
     """Replace a file's content in one step. `sync` also waits until it is on the disk. Raises OSError."""
     directory, name = os.path.split(path)
@@ -37,9 +44,7 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, sync: bool = False) 
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
+            write_all(fd, data)
             if sync:
                 os.fsync(fd)
         finally:
