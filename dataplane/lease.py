@@ -16,10 +16,10 @@ backend leaves the backend type out, so a lease without one is a udp lease.
 
 import enum
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from dataplane import gojson
 from dataplane.errors import ConfigError
@@ -58,6 +58,16 @@ class Subnets:
             (self.ipv4 and other.ipv4 and self.ipv4.overlaps(other.ipv4))
             or (self.ipv6 and other.ipv6 and self.ipv6.overlaps(other.ipv6))
         )
+
+    @classmethod
+    def of(cls, networks: Iterable[Network]) -> "Subnets":
+        """Sort `networks` by family; ValueError if a family comes twice or none at all."""
+        by_version: dict[int, Network] = {}
+        for network in networks:
+            if network.version in by_version:
+                raise ValueError(f"there are two IPv{network.version} subnets")
+            by_version[network.version] = network
+        return cls(cast(IPv4Network | None, by_version.get(4)), cast(IPv6Network | None, by_version.get(6)))
 
     @property
     def key(self) -> str:

@@ -25,13 +25,14 @@ import itertools
 import tomllib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dataplane import gojson
+from dataplane.allocation import own_lease
 from dataplane.errors import ConfigError, LeaseError, LeaseLostError, StoreError, UsageError
-from dataplane.lease import Address, Lease, LeaseAttrs, Network, Subnets
+from dataplane.lease import Address, Lease, LeaseAttrs, Subnets
 from dataplane.stores.base import AcquireRequest, Snapshot, StoreOptions, WatchUpdate
 from dataplane.stores.polling import watch_by_polling
 from dataplane.subnet import NetworkConfig
@@ -102,11 +103,13 @@ class StaticStore:
 
     async def acquire(self, request: AcquireRequest) -> Lease:
         """The node's own entry, by its name if one is given, else by its public IP."""
-        for lease in (await self._load()).leases:
-            if lease.node == request.node if request.node else lease.attrs.same_node(request.attrs):
-                return replace(lease, attrs=request.attrs)
-        wanted = f"node = {request.node!r}" if request.node else f'public-ip = "{request.attrs.public_ip}"'
-        raise LeaseError(f"{self._path} lists no [[peer]] with {wanted}; add one with this node's subnets")
+        leases = (await self._load()).leases
+        named = (lease for lease in leases if request.node and lease.node == request.node)
+        own = next(named, None) or own_lease(leases, request.attrs)
+        if own is None:
+            who = " ".join(map(str, (request.node, *request.attrs.addresses))).strip()
+            raise LeaseError(f"{self._path} lists no [[peer]] for this node ({who}); add one with its subnets")
+        return replace(own, attrs=request.attrs)
 
     async def renew(self, lease: Lease, attrs: LeaseAttrs | None = None) -> Lease:
         """Check that the entry is still there."""
@@ -186,20 +189,10 @@ def _parse_subnets(table: dict[str, Any], name: str, network: NetworkConfig) -> 
     texts = table.get("subnets")
     if not isinstance(texts, list) or not texts:
         raise ConfigError(f'{name} has no subnets; add subnets = ["10.5.1.0/24"], one of each family')
-    by_version: dict[int, Network] = {}
-    for text in texts:
-        try:
-            subnet = ip_network(text if isinstance(text, str) else "")
-        except ValueError as error:
-            raise ConfigError(f"{name}: {error}; give subnets such as 10.5.1.0/24") from error
-        if subnet.version in by_version:
-            raise ConfigError(f"{name} has two IPv{subnet.version} subnets; a node has one of each family")
-        by_version[subnet.version] = subnet
-    ipv4, ipv6 = by_version.get(4), by_version.get(6)
-    subnets = Subnets(
-        ipv4 if isinstance(ipv4, IPv4Network) else None,
-        ipv6 if isinstance(ipv6, IPv6Network) else None,
-    )
+    try:
+        subnets = Subnets.of(ip_network(text if isinstance(text, str) else "") for text in texts)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}; give subnets such as 10.5.1.0/24, one of each family") from error
     if not network.contains(subnets):
         raise ConfigError(
             f"{name}: {subnets} does not fit; give one subnet of /30 (/126) or shorter inside each enabled network"
