@@ -19,8 +19,8 @@ ONLY = {
     "dataplane.verdicts": set(),
     "dataplane.packet": {"dataplane.verdicts"},
     "dataplane.batch": {"dataplane.verdicts"},
-    "dataplane.tun": {"dataplane.batch", "dataplane.errors"},
-    "dataplane.udp": {"dataplane.batch", "dataplane.errors"},
+    "dataplane.tun": {"dataplane.batch", "dataplane.errors", "dataplane.verdicts"},
+    "dataplane.udp": {"dataplane.batch", "dataplane.errors", "dataplane.verdicts", "dataplane.packet"},
 }
 """Modules at the bottom: all that each may import of this project, itself aside. Other modules are free to use them."""
 

@@ -10,10 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-MAX_PYTHON_FUNCTION = 60
-"""Lines without the docstring. Most functions stay below 40; a straight pass over a batch may need more."""
+MAX_FUNCTION = {"dataplane": 60, "cni": 60, "bench": 60, "native": 80, "tests": 80}
+"""Lines of a function without its docstring, by top directory. Most stay far below: what comes near this is one straight
+pass over a batch, or a table of cases.
+"""
 
-MAX_C_FUNCTION = 80
 MAX_FILE = 450
 
 FORBIDDEN = {
@@ -66,9 +67,8 @@ def c_functions() -> Iterator[tuple[str, int]]:
 
 
 def test_functions_fit_on_a_screen() -> None:
-    too_long = [f"{name}: {length} lines" for name, length in python_functions() if length > MAX_PYTHON_FUNCTION]
-    too_long += [f"{name}: {length} lines" for name, length in c_functions() if length > MAX_C_FUNCTION]
-    assert too_long == []
+    functions = [*python_functions(), *c_functions()]
+    assert [f"{name}: {n} lines" for name, n in functions if n > MAX_FUNCTION[name.partition("/")[0]]] == []
 
 
 def test_files_do_one_thing() -> None:
