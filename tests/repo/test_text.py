@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 MAX_FUNCTION = {"dataplane": 60, "cni": 60, "bench": 60, "native": 80, "tests": 80}
-"""Lines of a function without its docstring, by top directory. Most stay far below: what comes near this is one straight
-pass over a batch, or a table of cases.
+"""Lines of a function without its docstring, by top directory. Most stay far below; what comes near is a straight pass
+over a batch, or a table of cases.
 """
 
 MAX_FILE = 450
