@@ -15,7 +15,7 @@ def available(name: str) -> bool:
     return name != "native" or importlib.util.find_spec("dataplane._native") is not None
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(scope="session", params=ENGINES)
 def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
     """Makes engines of one kind; a test that asks for it runs once for each kind."""
     name = request.param

@@ -1,0 +1,195 @@
+"""What holds for any packets: the engines agree, a batch may be cut anywhere, and scapy agrees with what comes out."""
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import NamedTuple
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scapy.layers.inet import ICMP, IP
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6TimeExceeded, IPv6
+from scapy.packet import Raw
+
+from dataplane.batch import PacketBatch
+from dataplane.counters import Counters
+from dataplane.engine import Engine, EngineConfig
+from dataplane.engines.python import PythonEngine
+from dataplane.routes import RouteSnapshot
+from dataplane.verdicts import Direction, Egress, Verdict
+from tests.engines.conftest import MakeEngine
+from tests.engines.packets import datagrams, good_packets, packets, snapshots
+from tests.vectors.golden import ADDRESS4, ADDRESS6
+
+NODE = EngineConfig(ADDRESS4, ADDRESS6, mtu=1472)
+STEP_NS = 300_000_000
+"""Time between two batches: with 5 a second, one more ICMP error is due, and part of another."""
+
+configs = st.builds(
+    lambda **changes: replace(NODE, **changes),
+    carry_tos=st.booleans(),
+    check_sender=st.booleans(),
+    address4=st.sampled_from([ADDRESS4, ADDRESS4, None]),
+    address6=st.sampled_from([ADDRESS6, ADDRESS6, None]),
+    mtu=st.sampled_from([68, 600, 1472]),
+    icmp_rate=st.sampled_from([0, 5, 1000]),
+    icmp_burst=st.integers(0, 3),
+)
+path_mtus = st.dictionaries(st.integers(0, 12), st.integers(0, 1500), max_size=3)
+traffic = st.lists(datagrams, max_size=12)
+
+
+class Decided(NamedTuple):
+    """All that an engine says about one packet."""
+
+    verdict: int
+    egress: int
+    next_hop: int
+    tos: int
+    content: bytes
+
+
+def decide(
+    engine: Engine, way: Direction, batches: list[list[tuple[bytes, bytes, int]]], step_ns: int
+) -> list[Decided]:
+    """Give the batches to the engine, one every `step_ns`, and collect what it says."""
+    decided = []
+    for number, content in enumerate(batches, start=1):
+        batch = PacketBatch(slots=max(1, len(content)))
+        for packet, sender, tos in content:
+            batch.append(packet, sender, tos)
+        now_ns = number * step_ns
+        (engine.encapsulate if way == Direction.ENCAP else engine.decapsulate)(batch, now_ns)
+        decided += [
+            Decided(batch.verdict[i], batch.egress[i], batch.next_hop[i], batch.tos[i], bytes(batch.packet(i)))
+            for i in range(batch.count)
+        ]
+        engine.count(way, batch, now_ns)
+    return decided
+
+
+def prepare(engine: Engine, routes: RouteSnapshot, mtus: dict[int, int]) -> Engine:
+    engine.set_routes(routes)
+    for peer in routes.peers.keys() & mtus.keys():
+        engine.set_path_mtu(peer, mtus[peer])
+    return engine
+
+
+def counted(counters: Counters) -> object:
+    """Counters in a form that can be compared."""
+    peers = {peer: traffic for peer, traffic in counters.peers.items() if traffic.tx_packets or traffic.rx_packets}
+    return [list(row) for row in counters.packets], [list(row) for row in counters.bytes], list(counters.events), peers
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    way=st.sampled_from(Direction),
+    config=configs,
+    routes=snapshots(),
+    mtus=path_mtus,
+    batches=st.lists(traffic, min_size=1, max_size=3),
+)
+def test_engines_agree(
+    make_engine: MakeEngine,
+    way: Direction,
+    config: EngineConfig,
+    routes: RouteSnapshot,
+    mtus: dict[int, int],
+    batches: list[list[tuple[bytes, bytes, int]]],
+) -> None:
+    """Any engine says of any packets what the python engine says."""
+    engine = prepare(make_engine(config), routes, mtus)
+    oracle = prepare(PythonEngine(config), routes, mtus)
+    assert decide(engine, way, batches, STEP_NS) == decide(oracle, way, batches, STEP_NS)
+    assert counted(engine.counters()) == counted(oracle.counters())
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    way=st.sampled_from(Direction),
+    config=configs,
+    routes=snapshots(),
+    content=traffic,
+    cuts=st.lists(st.integers(0, 12), max_size=3),
+)
+def test_batches_may_be_cut_anywhere(
+    make_engine: MakeEngine,
+    way: Direction,
+    config: EngineConfig,
+    routes: RouteSnapshot,
+    content: list[tuple[bytes, bytes, int]],
+    cuts: list[int],
+) -> None:
+    """What becomes of a packet does not depend on which others share its batch."""
+    edges = [0, *sorted(min(cut, len(content)) for cut in cuts), len(content)]
+    pieces = [content[start:end] for start, end in pairwise(edges)]
+    at_once = decide(prepare(make_engine(config), routes, {}), way, [content], step_ns=0)
+    assert decide(prepare(make_engine(config), routes, {}), way, pieces, step_ns=0) == at_once
+
+
+@settings(max_examples=60, deadline=None)
+@given(routes=snapshots(), packet=good_packets)
+def test_scapy_agrees_with_what_is_forwarded(make_engine: MakeEngine, routes: RouteSnapshot, packet: bytes) -> None:
+    """A forwarded packet is the one that scapy makes when it takes one from the TTL and computes the checksum."""
+    decided = decide(prepare(make_engine(NODE), routes, {}), Direction.ENCAP, [[(packet, bytes(16), 0)]], STEP_NS)[0]
+    if decided.verdict == Verdict.FORWARDED:
+        assert decided.content == with_ttl_lowered(packet)
+
+
+@settings(max_examples=60, deadline=None)
+@given(way=st.sampled_from(Direction), routes=snapshots(), content=traffic)
+def test_scapy_agrees_with_icmp_errors(
+    make_engine: MakeEngine, way: Direction, routes: RouteSnapshot, content: list[tuple[bytes, bytes, int]]
+) -> None:
+    """An ICMP error is the one that scapy makes for the same reason, with all its lengths and checksums."""
+    engine = prepare(make_engine(NODE), routes, {})
+    for (packet, _, _), decided in zip(content, decide(engine, way, [content], STEP_NS), strict=True):
+        if decided.verdict != Verdict.FORWARDED and decided.egress == Egress.TUN:
+            assert decided.content == icmp_error(Verdict(decided.verdict), packet)
+
+
+@given(packet=packets, start=st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_neighbours_stay_untouched(make_engine: MakeEngine, packet: bytes, start: int) -> None:
+    """Whatever a packet looks like, nothing outside its slot is written."""
+    batch = PacketBatch(slots=4)
+    for i in range(4):
+        batch.append(packet if i == start else b"", bytes(16))
+    stride = len(batch.arena) // 4
+    before = bytes(batch.arena)
+    make_engine(NODE).encapsulate(batch, 0)
+    after = bytes(batch.arena)
+    mine = slice(start * stride, (start + 1) * stride)
+    assert before[: mine.start] == after[: mine.start]
+    assert before[mine.stop :] == after[mine.stop :]
+
+
+def parsed(packet: bytes) -> IP | IPv6:
+    return IP(packet) if packet[0] >> 4 == 4 else IPv6(packet)
+
+
+def icmp_error(reason: Verdict, packet: bytes) -> bytes:
+    """The error that `packet` is answered with, as scapy makes it; the MTU is the node's own."""
+    source = parsed(packet).src
+    if packet[0] >> 4 == 4:
+        icmp = {
+            Verdict.NO_ROUTE: ICMP(type=3, code=0),
+            Verdict.TTL_EXCEEDED: ICMP(type=11, code=0),
+            Verdict.TOO_BIG: ICMP(type=3, code=4, nexthopmtu=NODE.mtu),
+        }[reason]
+        return bytes(IP(src=ADDRESS4, dst=source, tos=0xC0, id=0, ttl=64) / icmp / Raw(packet[: 576 - 28]))
+    icmp6 = {
+        Verdict.NO_ROUTE: ICMPv6DestUnreach(code=0),
+        Verdict.TTL_EXCEEDED: ICMPv6TimeExceeded(code=0),
+        Verdict.TOO_BIG: ICMPv6PacketTooBig(mtu=NODE.mtu),
+    }[reason]
+    return bytes(IPv6(src=ADDRESS6, dst=source, hlim=64) / icmp6 / Raw(packet[: 1280 - 48]))
+
+
+def with_ttl_lowered(packet: bytes) -> bytes:
+    layers = parsed(packet)
+    if layers.version == 6:
+        layers.hlim -= 1
+    else:
+        layers.ttl -= 1
+        del layers.chksum
+    return bytes(layers)
