@@ -1,12 +1,13 @@
-"""The inside of a World: one process that owns a network and a mount namespace and runs plugins in them.
+"""The inside of a World: one process that owns a network, a mount and a PID namespace and runs plugins in them.
 
-Started by `unshare --net --mount --propagation private`, it covers every directory that a CNI plugin writes to (/run,
+Started by unshare(1), see world.py, it covers every directory that a CNI plugin writes to (/run,
 /var/lib, /etc, /opt) with file systems of its own, then serves requests, one JSON object a line on standard input, one
 JSON object a line back on standard output:
 
     reset     a fresh network namespace and empty state directories, as on a node that has just booted
     pod       a network namespace /run/netns/NAME, with nothing in it but a loopback that is down
     run       an executable, in the node's namespace or a pod's, with an environment and standard input
+    start     a program that stays in the background until `stop`, or until the world ends
     snapshot  everything that a plugin could have changed: see `snapshot`
 
 Only the standard library is imported: this file runs by path, outside the package.
@@ -35,7 +36,10 @@ STATE_ROOTS = ("/etc/cni", "/run", "/var/lib/cni")
 NOT_STATE = ("/run/netns", "/run/xtables.lock")
 COMPAT_TABLES = {f"{family} {table}" for family in ("ip", "ip6") for table in ("filter", "nat", "mangle", "raw")}
 
+SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 libc = ctypes.CDLL(None, use_errno=True)
+running: dict[int, subprocess.Popen[bytes]] = {}  # what `start` started
 
 
 def check(result: int, what: str) -> None:
@@ -66,8 +70,6 @@ def cover_directories(bin_dir: str) -> None:
 def reset() -> None:
     """Give this process a new network namespace and forget all state."""
     check(libc.unshare(CLONE_NEWNET), "unshare")
-    libc.umount2(b"/sys", MNT_DETACH)  # it shows the namespace it was mounted in
-    mount("sysfs", "/sys", "sysfs")
     for pod in Path("/run/netns").iterdir():
         libc.umount2(str(pod).encode(), MNT_DETACH)
     for root in STATE_ROOTS:
@@ -129,15 +131,35 @@ def make_pod(name: str) -> None:
 
 def run(argv: list[str], pod: str | None, env: dict[str, str], stdin: str, timeout: float) -> dict[str, Any]:
     """Run a program to its end. `env` is its whole environment, with a PATH added."""
-    full = {"PATH": "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", **env}
+    full = {"PATH": SYSTEM_PATH, **env}
 
-    def start() -> dict[str, Any]:
+    def to_the_end() -> dict[str, Any]:
         done = subprocess.run(argv, input=stdin.encode("utf-8", "surrogateescape"), env=full, capture_output=True,
                               timeout=timeout, check=False)  # fmt: skip
         return {"exit": done.returncode, "stdout": text(done.stdout), "stderr": text(done.stderr)}
 
-    result: dict[str, Any] = in_pod(pod, start)
+    result: dict[str, Any] = in_pod(pod, to_the_end)
     return result
+
+
+def start(argv: list[str], env: dict[str, str], log: str) -> int:
+    """Start a program on the node, its output going to the file `log`; gives its process ID."""
+    with Path(log).open("wb") as sink:
+        process = subprocess.Popen(argv, env={"PATH": SYSTEM_PATH, **env}, stdin=subprocess.DEVNULL, stdout=sink,
+                                   stderr=sink, start_new_session=True)  # fmt: skip
+    running[process.pid] = process
+    return process.pid
+
+
+def stop(pid: int) -> int:
+    """End a started program and give its exit status; one that does not heed SIGTERM for 10 s is killed."""
+    process = running.pop(pid)
+    process.terminate()
+    try:
+        return process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def text(data: bytes) -> str:
@@ -251,6 +273,10 @@ def answer(request: dict[str, Any]) -> Any:
             return make_pod(**request)
         case "run":
             return run(**request)
+        case "start":
+            return start(**request)
+        case "stop":
+            return stop(**request)
         case "snapshot":
             return snapshot(**request)
         case unknown:
@@ -260,13 +286,14 @@ def answer(request: dict[str, Any]) -> Any:
 def main() -> None:
     """Serve requests until standard input ends."""
     cover_directories(sys.argv[1])
-    reset()
     for line in sys.stdin:
         try:
             reply = {"value": answer(json.loads(line))}
         except Exception:  # noqa: BLE001 - the test that asked gets the whole story
             reply = {"error": traceback.format_exc()}
         print(json.dumps(reply), flush=True)
+    for pid in list(running):
+        stop(pid)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
                      test process
                           |  JSON lines (worker.py)
-    +---------------------|------------------------- network + mount namespace --+
+    +---------------------|------------------- network, mount and PID namespace -+
     |  worker      /opt/cni/bin = the plugins under test                         |
     |  node        cni0, veths, rules    /var/lib/cni, /run, /etc: private       |
     |  pods        /run/netns/p1, p2 ...                                         |
@@ -30,6 +30,8 @@ WORKER = Path(__file__).with_name("worker.py")
 REPO = Path(__file__).parents[3]
 GO_PLUGINS = Path("/usr/lib/cni")
 BIN_DIR = "/opt/cni/bin"
+# A PID namespace as well: whatever a plugin or a container runtime leaves running ends with the worker.
+UNSHARE = ["unshare", "--net", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
 NEEDED_COMMANDS = ("unshare", "ip", "tc", "nft", "iptables-save", "ip6tables-save")
 
 
@@ -51,9 +53,9 @@ class World:
     """A node of its own with the plugins of `bin_dir` in /opt/cni/bin. Use it as a context manager."""
 
     def __init__(self, bin_dir: Path) -> None:
-        unshare = ["unshare", "--net", "--mount", "--propagation", "private"]
-        command = [*unshare, sys.executable, str(WORKER), str(bin_dir)]
+        command = [*UNSHARE, sys.executable, str(WORKER), str(bin_dir)]
         self._worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.ask("reset")
 
     def __enter__(self) -> Self:
         return self
@@ -66,8 +68,8 @@ class World:
 
     @property
     def pid(self) -> int:
-        """The worker's process ID, whose namespaces are the world's."""
-        return self._worker.pid
+        """The process ID, as seen from outside, of the worker, whose namespaces are the world's."""
+        return int(Path(f"/proc/{self._worker.pid}/task/{self._worker.pid}/children").read_text())
 
     def send(self, op: str, **arguments: Any) -> None:
         """Hand the worker a request without waiting, so that two worlds can work side by side."""
@@ -97,6 +99,16 @@ class World:
     def run(self, *argv: str, pod: str | None = None, env: dict[str, str] | None = None, stdin: str = "") -> Done:
         """Run a program on the node, or in a pod, to its end."""
         return Done(**self.ask("run", argv=argv, pod=pod, env=env or {}, stdin=stdin, timeout=60))
+
+    def start(self, *argv: str, log: str, env: dict[str, str] | None = None) -> int:
+        """Start a program on the node, its output going to the file `log`; its process ID, for `stop`."""
+        pid: int = self.ask("start", argv=argv, env=env or {}, log=log)
+        return pid
+
+    def stop(self, pid: int) -> int:
+        """End a program that `start` started; its exit status."""
+        status: int = self.ask("stop", pid=pid)
+        return status
 
     def sh(self, command: str, pod: str | None = None) -> str:
         """Run a shell command that must succeed; its output."""

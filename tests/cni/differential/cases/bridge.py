@@ -149,7 +149,7 @@ def situations() -> dict[str, tuple[Step, ...]]:
         "check-bridge-missing": (add("bridge", gateway), Shell("ip link del cni0"), check("bridge", gateway)),
         "check-detached": (
             add("bridge", gateway),
-            Shell("ip link set $(ls /sys/class/net/cni0/brif) nomaster"), check("bridge", gateway),
+            Shell("ip link set $(ip -br link show master cni0 | cut -d@ -f1) nomaster"), check("bridge", gateway),
         ),
         "check-default-route-missing": (
             add("bridge", conf(isDefaultGateway=True)),
