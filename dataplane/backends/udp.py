@@ -1,0 +1,172 @@
+"""The udp backend: the TUN at one end, a UDP socket at the other, an engine between them.
+
+The wire format and the port are those of flannel's udp backend. All nodes use one port, so a lease names only an address:
+a node's peers are `lease.subnets` at `lease.attrs.public_ip`, or `public_ipv6` where the underlay is IPv6.
+"""
+
+import logging
+from collections.abc import Iterable
+from contextlib import ExitStack
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+from dataplane import netdev
+from dataplane.backends.base import BackendContext, PeerState
+from dataplane.counters import Counters, PeerCounters
+from dataplane.engine import Engine, EngineConfig, LoopEngine, load_engine
+from dataplane.errors import NodeError
+from dataplane.forwarder import Forwarder
+from dataplane.lease import Address, Change, Lease, LeaseAttrs, LeaseEvent
+from dataplane.routes import Peer, RouteTable
+from dataplane.tun import TunDevice
+from dataplane.udp import DEFAULT_PORT, ENCAP_OVERHEAD, Underlay
+
+_log = logging.getLogger(__name__)
+
+
+class UdpBackend:
+    """See `dataplane.backends.base.Backend` for the contract of each method."""
+
+    def __init__(self, context: BackendContext) -> None:
+        self._options = context.options
+        self._config = context.config
+        self._interface = context.interface
+        self._on_error = context.on_error
+        self._port = context.config.backend.integer("Port", DEFAULT_PORT, 1, 65535)
+        self._table = RouteTable()
+        self._peers: dict[str, Peer] = {}
+        self._engine: Engine | None = None
+        self._forwarders: list[Forwarder] = []
+        self._underlays: list[Underlay] = []
+        self._running = ExitStack()
+
+    @property
+    def attrs(self) -> LeaseAttrs:
+        """The public address, in the family of the underlay."""
+        address = self._options.public_ip or self._interface.address
+        if isinstance(address, IPv4Address):
+            return LeaseAttrs(public_ip=address)
+        return LeaseAttrs(public_ipv6=address)
+
+    @property
+    def mtu(self) -> int:
+        """What the external interface carries, less the outer headers."""
+        return self._interface.mtu - ENCAP_OVERHEAD[self._interface.address.version]
+
+    def take_up(self, lease: Lease) -> None:
+        """Open both ends, configure the TUN, start the workers."""
+        self.stop()
+        with ExitStack() as opening:
+            self._open(opening, lease)
+            self._running = opening.pop_all()
+
+    def apply(self, changes: Iterable[LeaseEvent]) -> None:
+        """Turn changes of leases into routes, all of them in one snapshot."""
+        for change in changes:
+            if change.change in (Change.ADDED, Change.CHANGED):
+                self._put(change.lease)
+            elif change.change is Change.REMOVED:
+                self._remove(change.lease.key)
+        self._publish_routes()
+
+    def refresh(self) -> None:
+        """Ask the kernel again about narrow paths."""
+        for forwarder in self._forwarders:
+            forwarder.refresh_path_mtus()
+
+    def stop(self) -> None:
+        """Stop the workers and let go of both ends; the persistent TUN stays."""
+        self._running.close()
+        self._forwarders, self._underlays = [], []
+
+    def counters(self) -> Counters:
+        """The engine's counts."""
+        return self._engine.counters() if self._engine is not None else Counters()
+
+    def peers(self) -> dict[str, PeerState]:
+        """Every peer that packets are sent to."""
+        traffic = self.counters().peers
+        return {
+            key: PeerState(peer.address, peer.port, self._path_mtu(peer), traffic.get(peer.id, PeerCounters()))
+            for key, peer in self._peers.items()
+        }
+
+    def report(self) -> dict[str, Any]:
+        """Device, socket and engine."""
+        features = getattr(self._engine, "features", dict)
+        receive, send = self._underlays[0].buffer_bytes() if self._underlays else (0, 0)
+        return {
+            "type": "udp",
+            "engine": self._options.engine,
+            "workers": len(self._forwarders),
+            "features": features(),
+            "tun": self._options.tun,
+            "interface": self._interface.name,
+            "address": str(self._interface.address),
+            "port": self._port,
+            "mtu": self.mtu,
+            "receive_buffer_bytes": receive,
+            "send_buffer_bytes": send,
+            "receive_overruns": sum(underlay.overruns() for underlay in self._underlays),
+        }
+
+    def _open(self, opening: ExitStack, lease: Lease) -> None:
+        """Sockets come first: a busy port must leave a running node's device alone."""
+        workers, tun = self._options.workers, self._options.tun
+        underlays = [
+            opening.enter_context(Underlay.open(self._interface.address, self._port, shared=workers > 1))
+            for _ in range(workers)
+        ]
+        tuns = [opening.enter_context(TunDevice.open(tun)) for _ in range(workers)]
+        addresses = [subnet.network_address for subnet in lease.subnets]
+        networks = [pool.network for pool in (self._config.ipv4, self._config.ipv6) if pool is not None]
+        netdev.configure_tun(tun, addresses, networks, self.mtu)
+        self._engine = load_engine(self._options.engine, self._engine_config(addresses))
+        if workers > 1 and not isinstance(self._engine, LoopEngine):
+            raise NodeError(
+                f"engine {self._options.engine} has one worker; leave --workers out, or use --engine native"
+            )
+        for tun_queue, underlay in zip(tuns, underlays, strict=True):
+            forwarder = Forwarder(self._engine, tun_queue, underlay, on_error=self._on_error)
+            self._forwarders.append(forwarder)
+            opening.callback(forwarder.stop)
+        self._underlays = underlays
+        self._publish_routes()
+        for forwarder in self._forwarders:
+            forwarder.start()
+
+    def _engine_config(self, addresses: Iterable[Address]) -> EngineConfig:
+        by_kind = {type(address): address for address in addresses}
+        address4, address6 = by_kind.get(IPv4Address), by_kind.get(IPv6Address)
+        return EngineConfig(
+            address4=address4 if isinstance(address4, IPv4Address) else None,
+            address6=address6 if isinstance(address6, IPv6Address) else None,
+            mtu=self.mtu,
+            carry_tos=not self._options.no_carry_tos,
+            check_sender=not self._options.accept_any_sender,
+            icmp_rate=self._options.icmp_rate,
+        )
+
+    def _put(self, lease: Lease) -> None:
+        version = self._interface.address.version
+        address: Address | None = lease.attrs.public_ip if version == 4 else lease.attrs.public_ipv6
+        if address is None:
+            _log.warning(
+                "no way to %s: it has no IPv%d address, but this node's underlay is IPv%d", lease, version, version
+            )
+            self._remove(lease.key)
+        else:
+            self._peers[lease.key] = self._table.set(lease.key, address, self._port, lease.subnets)
+
+    def _remove(self, key: str) -> None:
+        self._table.remove(key)
+        self._peers.pop(key, None)
+
+    def _publish_routes(self) -> None:
+        """Hand the routes to the workers, who share one engine and so see one and the same snapshot."""
+        snapshot = self._table.snapshot()
+        for forwarder in self._forwarders:
+            forwarder.set_routes(snapshot)
+
+    def _path_mtu(self, peer: Peer) -> int:
+        return self._engine.path_mtu(peer.id) if self._engine is not None else self.mtu

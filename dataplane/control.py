@@ -1,0 +1,222 @@
+"""The control socket: how commands, scripts and curl talk to a running node.
+
+HTTP/1.1 with JSON bodies over a unix socket in the node's run directory, mode 0660:
+
+    curl --unix-socket /run/udplane/control.sock http://udplane/v1/status
+
+| request | answer |
+| --- | --- |
+| `GET /v1/status` | everything: lease, store, backend, rules, peers, counters |
+| `POST /v1/stop` | the node stops as on SIGTERM: pods keep what they need |
+| `GET /healthz` | 200 when the node forwards packets, else 503 |
+
+A refused request gets a 4xx status and `{"error": "..."}`. The server works in threads of its own, so that a slow client
+holds up nobody; a handler that needs the node's event loop sends its question there.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import socketserver
+import struct
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from http.server import BaseHTTPRequestHandler
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Any
+
+from dataplane.errors import NodeError
+
+SOCKET_MODE = 0o660
+CLIENT_SECONDS = 10.0
+"""How long a client may take for one request, and the node for an answer."""
+
+_MAX_ANSWER_BYTES = 256 << 20
+
+Answer = tuple[HTTPStatus, Any]
+Routes = Mapping[tuple[str, str], Callable[[], Answer]]
+"""(method, path) -> a function that makes the answer: a status and something that JSON can hold."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers the requests of one connection."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "udplane"
+    sys_version = ""
+    timeout = CLIENT_SECONDS
+
+    server: "_Server"
+
+    def do_GET(self) -> None:  # noqa: N802
+        """Answer a GET."""
+        self._answer()
+
+    def do_POST(self) -> None:  # noqa: N802
+        """Answer a POST; no request here has a body, so one that is sent ends the connection."""
+        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
+            self.close_connection = True
+        self._answer()
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse a request; the base class calls this for what is not HTTP."""
+        del explain
+        self.close_connection = True
+        self._send(code, {"error": message or HTTPStatus(code).phrase})
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Requests are no events of the node."""
+
+    def _answer(self) -> None:
+        path = self.path.partition("?")[0]
+        routes = self.server.routes
+        make = routes.get((self.command, path))
+        methods = sorted(method for method, known in routes if known == path)
+        if make is not None:
+            try:
+                status, body = make()
+            except Exception as error:  # noqa: BLE001
+                # Whatever it was: this client hears of it, and the node goes on.
+                status, body = HTTPStatus.INTERNAL_SERVER_ERROR, {"error": f"{type(error).__name__}: {error}"}
+            self._send(status, body)
+        elif methods:
+            self._send(HTTPStatus.METHOD_NOT_ALLOWED, {"error": f"{path} takes {' or '.join(methods)}"}, methods)
+        else:
+            known = ", ".join(f"{method} {path}" for method, path in routes)
+            self._send(HTTPStatus.NOT_FOUND, {"error": f"there is no {path}; there is {known}"})
+
+    def _send(self, code: int, body: Any, allowed: list[str] | None = None) -> None:
+        data = json.dumps(body, indent=2).encode() + b"\n"
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        if allowed:
+            self.send_header("Allow", ", ".join(allowed))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    """A server on a socket of any stream family, given already bound."""
+
+    daemon_threads = True
+
+    def __init__(self, listener: socket.socket, routes: Routes) -> None:
+        """Serve `routes` on `listener`, which this takes over."""
+        socketserver.BaseServer.__init__(self, listener.getsockname(), _Handler)
+        self.socket = listener
+        self.routes = routes
+        self.socket.listen()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection. A unix client has no address, but the handler's base class takes one to be there."""
+        connection, address = self.socket.accept()
+        return connection, address or ("local", 0)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hung up is no event of the node."""
+
+
+@contextlib.contextmanager
+def serving(listener: socket.socket, routes: Routes) -> Iterator[None]:
+    """Answer requests on the bound socket `listener` for the length of a `with` block."""
+    server = _Server(listener, routes)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="control", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextlib.contextmanager
+def control_socket(path: Path) -> Iterator[socket.socket]:
+    """The bound socket at `path`, removed at the end. One that lies there is stale: the caller holds the directory's lock."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        path.chmod(SOCKET_MODE)
+    except OSError as error:
+        listener.close()
+        reason = error.strerror or str(error)
+        raise NodeError(f"cannot make the control socket {path}: {reason}; choose another --run-dir") from error
+    try:
+        yield listener
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def health_socket(address: IPv4Address | IPv6Address, port: int) -> socket.socket:
+    """A TCP socket bound to `address` and `port`; NodeError if they are taken."""
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((str(address), port))
+    except OSError as error:
+        listener.close()
+        raise NodeError(
+            f"cannot use TCP port {port} of {address}: {error.strerror}; choose another --healthz-port"
+        ) from error
+    return listener
+
+
+class ControlClient:
+    """Talks to the node whose control socket is at `path`. NodeError when no node answers there."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def request(self, method: str, target: str) -> Any:
+        """The body of the answer to one request, decoded. NodeError if the node refuses."""
+        connection = HTTPConnection("udplane", timeout=CLIENT_SECONDS)
+        with self._connect() as connection.sock:
+            try:
+                connection.request(method, target)
+                response = connection.getresponse()
+                body = json.loads(response.read(_MAX_ANSWER_BYTES))
+            except (OSError, HTTPException, ValueError) as error:
+                raise NodeError(f"the node at {self._path} gives no sensible answer ({error}); see its log") from error
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            raise NodeError(f"the node at {self._path} refuses {target}: {body.get('error', response.reason)}")
+        return body
+
+    def status(self) -> dict[str, Any]:
+        """Everything that the node tells about itself."""
+        status = self.request("GET", "/v1/status")
+        if not isinstance(status, dict):
+            raise NodeError(f"the node at {self._path} gives no sensible answer; see its log")
+        return status
+
+    def process_id(self) -> int:
+        """The node's process, as the kernel knows it."""
+        with self._connect() as sock:
+            credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        pid: int = struct.unpack("3i", credentials)[0]
+        return pid
+
+    def _connect(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(CLIENT_SECONDS)
+        try:
+            sock.connect(os.fspath(self._path))
+        except OSError as error:
+            sock.close()
+            raise NodeError(_no_answer(self._path, error)) from error
+        return sock
+
+
+def _no_answer(path: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+        return f"no node runs with the run directory {path.parent}; start one with `udplane up`, or name its --run-dir"
+    if isinstance(error, PermissionError):
+        return f"no permission to use {path}; run as root"
+    return f"cannot reach the node at {path}: {error.strerror or error}"

@@ -1,0 +1,156 @@
+"""The run directory: what a node keeps for the commands that talk to it or come after it.
+
+The directory itself is locked (flock) by the running node; a second one with the same directory is refused.
+
+| file | what |
+| --- | --- |
+| `control.sock` | the control socket, while the node runs |
+| `node.json` | the lease and the devices that the node has, kept so that `udplane leave` can give them back |
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from dataplane.errors import NodeError, UdplaneError
+from dataplane.lease import Lease, LeaseAttrs, Subnets
+from dataplane.stores.base import StoreOptions
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """All that must be known to take a node away that does not run any more."""
+
+    store: str
+    store_options: StoreOptions
+    lease: Lease
+    tun: str
+    subnet_file: Path
+    netns: str
+    """Which network namespace the device is in: `net:[4026531840]`."""
+
+    def to_json(self) -> str:
+        """The record as a text. The store's password is left out: whoever leaves has to give it again."""
+        options = asdict(replace(self.store_options, etcd_password=""))
+        lease = {"key": self.lease.key, "value": self.lease.attrs.to_json(), "expires": self.lease.expires}
+        document = {
+            "store": self.store,
+            "store_options": options,
+            "lease": lease | {"node": self.lease.node},
+            "tun": self.tun,
+            "subnet_file": str(self.subnet_file),
+            "netns": self.netns,
+        }
+        return json.dumps(document, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "NodeRecord":
+        """Read what `to_json` wrote. ValueError, TypeError, KeyError or UdplaneError for anything else."""
+        document = json.loads(text)
+        lease = document["lease"]
+        return cls(
+            store=str(document["store"]),
+            store_options=StoreOptions(**document["store_options"]),
+            lease=Lease(
+                Subnets.from_key(lease["key"]), LeaseAttrs.from_json(lease["value"]), lease["expires"], lease["node"]
+            ),
+            tun=str(document["tun"]),
+            subnet_file=Path(document["subnet_file"]),
+            netns=str(document["netns"]),
+        )
+
+
+class RunDirectory:
+    """One node's run directory at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.control_socket = path / "control.sock"
+        self._record = path / "node.json"
+
+    @contextlib.contextmanager
+    def locked(self, wait_seconds: float = 0) -> Iterator[None]:
+        """Be the one node of this directory, which is made if need be; NodeError if another one is, even after waiting."""
+        try:
+            self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise NodeError(
+                f"cannot use the run directory {self.path}: {error.strerror}; run as root or choose another --run-dir"
+            ) from error
+        try:
+            deadline = time.monotonic() + wait_seconds
+            while not _try_lock(descriptor):
+                if time.monotonic() >= deadline:
+                    raise NodeError(
+                        f"a node runs already with {self.path}; see `udplane status --run-dir {self.path}`, "
+                        "or give this one its own --run-dir, --subnet-file and --tun"
+                    )
+                time.sleep(0.02)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def remember(self, record: NodeRecord) -> None:
+        """Keep `record`, whole or not at all."""
+        temporary = self._record.with_suffix(".new")
+        try:
+            temporary.touch(mode=0o600)
+            temporary.write_text(record.to_json())
+            temporary.replace(self._record)
+        except OSError as error:
+            raise NodeError(
+                f"cannot write {self._record}: {error.strerror}; make room or choose another --run-dir"
+            ) from error
+
+    def recall(self) -> NodeRecord | None:
+        """What the last node here had; None if there was none. NodeError if the file is damaged."""
+        try:
+            return NodeRecord.from_json(self._record.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError, UdplaneError) as error:
+            raise NodeError(
+                f"{self._record} cannot be read ({error}); remove it, and the device with `ip link delete` yourself"
+            ) from error
+
+    def forget(self) -> None:
+        """The node is gone for good."""
+        for name in ("node.json", "control.sock"):
+            (self.path / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
+
+@contextlib.contextmanager
+def claimed_device(tun: str) -> Iterator[None]:
+    """Be the one node in this network namespace that uses the device `tun`; NodeError if another one does.
+
+    A TUN with several queues lets anybody attach, so the kernel would not refuse a second node. An abstract unix socket
+    belongs to the network namespace and vanishes with its process (unix(7)), which makes it the lock that is needed.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as claim:
+        try:
+            claim.bind(f"\0udplane/{tun}")
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise NodeError(
+                f"another node uses the device {tun} in this network namespace; stop it, or give this one its own --tun"
+            ) from error
+        yield
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
