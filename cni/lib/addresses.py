@@ -50,6 +50,7 @@ RTA_TABLE = 15
 RTAX_MTU = 2
 RTAX_ADVMSS = 8
 
+ENOENT = 2
 ESRCH = 3
 EADDRNOTAVAIL = 99
 
@@ -189,9 +190,17 @@ def delete_route(netlink: NetlinkSocket, route: KernelRoute) -> None:
             raise
 
 
-def list_routes(netlink: NetlinkSocket, of_family: int, index: int, table: int = RT_TABLE_MAIN) -> list[KernelRoute]:
-    """The routes of one table that leave by one interface; the kernel does the filtering where it can."""
-    wanted = attribute_u32(RTA_TABLE, table) + attribute_u32(RTA_OIF, index)
+def list_routes(
+    netlink: NetlinkSocket, of_family: int, index: int = 0, table: int = RT_TABLE_MAIN
+) -> list[KernelRoute]:
+    """The routes of one table, those by one interface if given; the kernel does the filtering where it can."""
+    wanted = attribute_u32(RTA_TABLE, table) + (attribute_u32(RTA_OIF, index) if index else b"")
     body = RTMSG.pack(of_family, 0, 0, 0, 0, 0, 0, 0, 0) + wanted
-    routes = [KernelRoute.read(message) for message in netlink.dump(RTM_GETROUTE, body)]
-    return [route for route in routes if route.index == index and route.table == table]
+    try:
+        messages = netlink.dump(RTM_GETROUTE, body)
+    except NetlinkError as error:
+        if error.errno == ENOENT:  # nobody has put a route into that table yet
+            return []
+        raise
+    routes = map(KernelRoute.read, messages)
+    return [route for route in routes if index in (0, route.index) and route.table == table]

@@ -24,6 +24,7 @@ from cni.lib.netlink import (
 )
 
 ENODEV = 19
+ERANGE = 34
 
 RTM_NEWLINK = 16
 RTM_DELLINK = 17
@@ -43,6 +44,7 @@ IFLA_MASTER = 10
 IFLA_TXQLEN = 13
 IFLA_OPERSTATE = 16
 IFLA_LINKINFO = 18
+IFLA_IFALIAS = 20
 IFLA_NET_NS_FD = 28
 IFLA_PROMISCUITY = 30
 IFLA_LINK_NETNSID = 37
@@ -133,6 +135,11 @@ class Link:
         return self._number(IFLA_LINK)
 
     @property
+    def alias(self) -> str:
+        """The text that somebody has attached to it."""
+        return text(self.attributes.get(IFLA_IFALIAS, b""))
+
+    @property
     def tx_queue_len(self) -> int:
         """Length of the transmit queue in packets."""
         return self._number(IFLA_TXQLEN)
@@ -160,7 +167,7 @@ def find_link(netlink: NetlinkSocket, name: str = "", index: int = 0) -> Link | 
     try:
         return Link(netlink.request(RTM_GETLINK, body)[0])
     except NetlinkError as error:
-        if error.errno == ENODEV:
+        if error.errno in (ENODEV, ERANGE):  # ERANGE: longer than any name can be
             return None
         raise
 

@@ -42,29 +42,29 @@ class Masquerade:
         self.explicit = backend or ""
         self.chain = firewall.chain_name(network, attachment.container_id)
 
-    def setup(self, addresses: list[IPNet]) -> None:
-        """Make the rules. Raises CniError, and then none was made."""
-        backend = self.explicit or firewall.default_backend()
-        if backend == IPTABLES:
-            try:
-                self._setup_iptables(addresses)
-                return
-            except FirewallError as error:
-                if self.explicit or not error.incompatible:
-                    raise
-        firewall.start_nft(self._nft_script(addresses)).wait()
-
-    def _setup_iptables(self, addresses: list[IPNet]) -> None:
+    def start(self, addresses: list[IPNet]) -> list[Transaction]:
+        """Begin to make the rules; `finish` has to follow."""
+        if (self.explicit or firewall.default_backend()) == NFTABLES:
+            return [firewall.start_nft(self._nft_script(addresses))]
         started = []
         for of_family in (AF_INET, AF_INET6):
             ours = [net for net in addresses if family(net.ip) == of_family]
             if ours:
                 started.append(firewall.start_iptables(of_family, "nat", self._iptables_commands(of_family, ours)))
+        return started
+
+    def finish(self, started: list[Transaction], addresses: list[IPNet]) -> None:
+        """Wait until the rules stand. Raises CniError.
+
+        Where somebody keeps rules in the nat table that iptables cannot express, nftables is used after all, unless
+        the configuration insists on iptables.
+        """
         try:
             _wait_all(started)
-        except CniError:
-            _wait_all(self.start_removal())
-            raise
+        except FirewallError as error:
+            if self.explicit or not error.incompatible:
+                raise
+            firewall.start_nft(self._nft_script(addresses)).wait()
 
     def _iptables_commands(self, of_family: int, addresses: list[IPNet]) -> list[str]:
         note = f"-m comment --comment {firewall.comment(self.network, self.attachment.container_id)}"

@@ -1,0 +1,388 @@
+"""bridge: connects a pod to a bridge on the node by a veth pair.
+
+ADD takes these steps; whatever fails, the steps before it are undone:
+
+1. the bridge (cni0) is made, or brought in line with the configuration;
+2. the veth pair is made, its host end up and a port of the bridge, its other end inside the pod;
+3. the IPAM plugin reserves addresses; without one the pod's interface just goes up (layer 2);
+4. masquerade rules begin to be made, a program of its own that works while this one goes on;
+5. the pod's interface gets its addresses and routes and goes up;
+6. with isGateway, the bridge gets the gateway's address and the node begins to route;
+7. the rules have to stand, and the port has to pass traffic.
+
+DEL takes the veth, the reservations and the rules away. It needs network, container id and interface name alone:
+the host end's name and the rules' chain follow from them.
+"""
+
+from __future__ import annotations
+
+from cni.lib import addresses, ipam, links, macspoof, masquerade, sysctl, verify, veth
+from cni.lib.args import parse_args
+from cni.lib.bridge_device import Bridge, enable_forwarding
+from cni.lib.errors import UNSUPPORTED_FIELD, CniError
+from cni.lib.gojson import JsonTypeError
+from cni.lib.ip import IPNet, default_net, family, from_number, number
+from cni.lib.masquerade import Masquerade
+from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute_u32
+from cni.lib.netns import Netns, open_netns, open_netns_if_present
+from cni.lib.rollback import Rollback
+from cni.lib.skel import Attachment, Call, Plugin, main
+from cni.lib.types import DNS, Interface, IPConfig, Result, Route
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cni.lib.firewall import Transaction
+
+DEFAULT_BRIDGE = "cni0"
+HIGHEST_VLAN = 4094
+POD_INTERFACE = 2  # index in the result: 0 the bridge, 1 the host's end, 2 the pod's
+PORT_UP_SECONDS = 2.5
+FIRST_POLL_SECONDS = 0.001
+LONGEST_POLL_SECONDS = 0.05
+
+
+class Config:
+    """What the network configuration says, with what the runtime adds."""
+
+    def __init__(self, call: Call) -> None:
+        """Raises CniError in the words of the official plugin."""
+        try:
+            self._read(call)
+        except JsonTypeError as error:
+            raise CniError(f"failed to load netconf: {error}") from None
+
+    def _read(self, call: Call) -> None:
+        fields = call.fields()
+        self.bridge = fields.text("bridge", DEFAULT_BRIDGE)
+        self.default_gateway = fields.flag("isDefaultGateway")
+        self.gateway = fields.flag("isGateway") or self.default_gateway
+        self.force_address = fields.flag("forceAddress")
+        self.masquerade = fields.flag("ipMasq")
+        self.masquerade_backend = fields.text("ipMasqBackend")
+        self.mtu = fields.number("mtu")
+        self.hairpin = fields.flag("hairpinMode")
+        self.promiscuous = fields.flag("promiscMode")
+        self.isolated = fields.flag("portIsolation")
+        self.detect_duplicates = fields.flag("enabledad")
+        self.mac_spoof_check = fields.flag("macspoofchk")
+        self.gso_max_size = fields.number("gsoMaxSize", go_type="uint32")
+        fields.child("prevResult", "NetConf", "map[string]interface {}")  # an error now, rather than half-way through
+        self.dns = DNS.read(fields.child("dns", "DNS"))
+        self.layer3 = bool(ipam.ipam_type(call))
+        self.vlan = fields.number("vlan")
+        self.vlan_trunk = fields.items("vlanTrunk", "[]*VlanTrunk")
+        if not 0 <= self.vlan <= HIGHEST_VLAN:
+            raise CniError(f"invalid VLAN ID {self.vlan} (must be between 0 and {HIGHEST_VLAN})")
+        self.mac = parse_args(call, ("MAC",)).get("MAC", "")
+        args = fields.child("args", "Args")
+        section = args and args.child("cni", "BridgeArgs")
+        for source in (section, fields.child("runtimeConfig", "RuntimeConfig")):
+            self.mac = (source.text("mac") if source else "") or self.mac
+
+    def check_for_add(self) -> None:
+        """Refuse what cannot be done. DEL never does."""
+        if self.hairpin and self.promiscuous:
+            raise CniError("cannot set hairpin mode and promiscuous mode at the same time.")
+        if self.vlan or self.vlan_trunk:
+            text = "bridge VLANs are not supported: remove vlan and vlanTrunk, or use a bridge for each network"
+            raise CniError(text, UNSUPPORTED_FIELD)
+
+
+def add(call: Call) -> Result:
+    """Connect the pod."""
+    config = Config(call)
+    config.check_for_add()
+    attachment = Attachment(call.container_id, call.ifname)
+    with NetlinkSocket() as host, Rollback() as rollback:
+        netns, bridge, pair = _connect(call, config, host, rollback)
+        result = Result()
+        result.interfaces = [
+            Interface(bridge.name, bridge.link.mac),
+            Interface(pair.host_name, links.format_mac(pair.host_mac)),
+            Interface(call.ifname, links.format_mac(pair.mac), call.netns),
+        ]
+        if config.mac_spoof_check:
+            rollback.push(lambda: macspoof.remove(attachment))
+            macspoof.setup(attachment, pair.host_name, links.format_mac(pair.mac))
+        if config.layer3:
+            _configure_layer3(call, config, netns, bridge, result, rollback)
+            _wait_for_port(host, pair.host_name)
+        else:
+            _configure_layer2(netns, call.ifname)
+        _limit_gso(netns, call.ifname, config.gso_max_size)
+        result.interfaces[0].mac = links.get_link(host, bridge.name).mac
+        if config.dns:
+            result.dns = config.dns
+        rollback.pop_all()
+    return result
+
+
+def _connect(
+    call: Call, config: Config, host: NetlinkSocket, rollback: Rollback
+) -> tuple[Netns, Bridge, veth.VethPair]:
+    """The bridge and the veth pair."""
+    mac = links.parse_mac(config.mac)
+    bridge = Bridge(host, config.bridge, config.mtu, config.promiscuous)
+    with bridge.lock():
+        bridge.ensure()
+        rollback.push(bridge.remove_if_unused)
+        netns = open_netns(call.netns)
+        if config.mac and mac is None:
+            raise CniError(f"failed to make veth pair: address {config.mac}: invalid MAC address")
+        pair = veth.make_pair(host, netns, call, config.mtu, mac, bridge.link.index)
+        rollback.push(lambda: links.delete_link(host, pair.host_name))
+    sysctl.try_write(f"net/ipv6/conf/{pair.host_name}/accept_ra", "0")
+    if config.hairpin or config.isolated:
+        port = links.get_link(host, pair.host_name)
+        links.set_bridge_port(host, port.index, config.hairpin, config.isolated)
+    return netns, bridge, pair
+
+
+def _configure_layer3(
+    call: Call, config: Config, netns: Netns, bridge: Bridge, result: Result, rollback: Rollback
+) -> None:
+    """Addresses, routes, gateway and masquerade."""
+    reserved = ipam.add(call)
+    rollback.push(lambda: ipam.delete(call))
+    result.ips, result.routes, result.dns = reserved.ips, reserved.routes, reserved.dns
+    gateways = complete_gateways(config, result)
+    networks = [ip.address for ip in result.ips]
+    rules = Masquerade(call.name, Attachment(call.container_id, call.ifname), config.masquerade_backend)
+    if config.masquerade:
+        rollback.push(rules.remove)
+        started = rules.start(networks)
+    try:
+        with netns:
+            _set_pod_sysctls(call.ifname, config.detect_duplicates)
+        ipam.configure_interface(netns, call.ifname, result, config.detect_duplicates)
+        for gateway in gateways:
+            bridge.add_gateway(gateway, config.force_address)
+        for of_family in {family(gateway.ip): None for gateway in gateways}:
+            enable_forwarding(of_family)
+    finally:
+        if config.masquerade:
+            rules.finish(started, networks)
+
+
+def complete_gateways(config: Config, result: Result) -> list[IPNet]:
+    """Fill in the gateways and default routes that the configuration asks for; gives the bridge's addresses.
+
+    An address without a gateway gets the first address of its subnet. With isDefaultGateway each family gets a
+    default route, unless the IPAM plugin has one with a gateway.
+    """
+    gateways = []
+    with_default = {len(route.dst.ip) for route in result.routes if route.gw and route.dst == _default(route.dst)}
+    for ip in result.ips:
+        ip.interface = POD_INTERFACE
+        if not config.gateway:
+            continue
+        if ip.gateway is None:
+            ip.gateway = first_address(ip)
+        length = len(ip.address.ip)
+        if config.default_gateway and length not in with_default:
+            result.routes.append(Route(default_net(length), ip.gateway))
+            with_default.add(length)
+        gateways.append(IPNet(ip.gateway, ip.address.prefix_len))
+    return gateways
+
+
+def _default(net: IPNet) -> IPNet:
+    return default_net(len(net.ip))
+
+
+def first_address(ip: IPConfig) -> bytes:
+    """The address after the network's own."""
+    length = len(ip.address.ip)
+    return from_number((number(ip.address.network.ip) + 1) % (1 << length * 8), length)
+
+
+def _set_pod_sysctls(ifname: str, detect_duplicates: bool) -> None:
+    """Inside the pod: addresses are usable at once, and neighbours hear of a moved address."""
+    if detect_duplicates:
+        sysctl.try_write(f"net/ipv6/conf/{ifname}/enhanced_dad", "1")
+    sysctl.try_write(f"net/ipv6/conf/{ifname}/accept_dad", "1" if detect_duplicates else "0")
+    sysctl.try_write(f"net/ipv4/conf/{ifname}/arp_notify", "1")
+
+
+def _configure_layer2(netns: Netns, ifname: str) -> None:
+    with netns.netlink() as inside:
+        links.set_up(inside, links.get_link(inside, ifname).index)
+
+
+def _limit_gso(netns: Netns, ifname: str, size: int) -> None:
+    """Let the pod's super-packets be no larger than what the node's tunnel sends in one piece.
+
+    This saves work and changes nothing else, so a kernel that cannot do it is no error. Before Linux 6.3 there is
+    one limit for both families.
+    """
+    if size <= 0:
+        return
+    both = attribute_u32(links.IFLA_GSO_MAX_SIZE, size)
+    with netns.netlink() as inside:
+        index = links.get_link(inside, ifname).index
+        for limits in (both + attribute_u32(links.IFLA_GSO_IPV4_MAX_SIZE, size), both):
+            try:
+                links.set_link(inside, index, limits)
+                return
+            except NetlinkError:
+                continue
+
+
+def _wait_for_port(host: NetlinkSocket, name: str) -> None:
+    """Until the bridge passes traffic to the pod."""
+    import time
+
+    deadline = time.monotonic() + PORT_UP_SECONDS
+    pause = FIRST_POLL_SECONDS
+    while (state := links.get_link(host, name).operstate) != "up":
+        if time.monotonic() > deadline:
+            raise CniError(f"bridge port in error state: {state}")
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_POLL_SECONDS)
+
+
+def delete(call: Call) -> None:
+    """Disconnect the pod: every step is tried, the first failure is reported."""
+    config = Config(call)
+    attachment = Attachment(call.container_id, call.ifname)
+    failures: list[Exception] = []
+    if ipam.ipam_type(call) == "dhcp":  # it sends its release through the interface
+        _attempt(failures, lambda: ipam.forward(call))
+    rules = Masquerade(call.name, attachment, config.masquerade_backend)
+    started: list[Transaction] = []
+    with NetlinkSocket() as host:
+        networks = _pod_networks(call) if config.masquerade else None
+        if config.masquerade:
+            _attempt(failures, lambda: started.extend(rules.start_removal(networks)))
+        _attempt(failures, lambda: _delete_veth(host, call))
+    if ipam.ipam_type(call) != "dhcp":
+        _attempt(failures, lambda: ipam.forward(call))
+    if config.mac_spoof_check:
+        _attempt(failures, lambda: macspoof.remove(attachment))
+    if config.masquerade:
+        _attempt(failures, lambda: rules.finish_removal(started, networks))
+    if failures:
+        raise failures[0]
+
+
+def _attempt(failures: list[Exception], step: Callable[[], object]) -> None:
+    try:
+        step()
+    except (CniError, OSError) as error:
+        failures.append(error)
+
+
+def _pod_networks(call: Call) -> list[IPNet] | None:
+    """The addresses on the pod's interface, None when there is no such interface any more."""
+    netns = open_netns_if_present(call.netns)
+    if netns is None:
+        return None
+    with netns.netlink() as inside:
+        link = links.find_link(inside, call.ifname)
+        if link is None:
+            return None
+        return [address.net for address in addresses.list_addresses(inside, link.index) if address.is_global]
+
+
+def _delete_veth(host: NetlinkSocket, call: Call) -> None:
+    """Remove the pair by the pod's end, or by the host's where the pod is out of reach."""
+    netns = open_netns_if_present(call.netns)
+    if netns is not None:
+        with netns.netlink() as inside:
+            links.delete_link(inside, call.ifname)
+    links.delete_link(host, veth.host_name(call.name, Attachment(call.container_id, call.ifname)))
+
+
+def check(call: Call) -> None:
+    """The bridge, both ends of the pair, the addresses and the routes have to be as the ADD left them."""
+    config = Config(call)
+    netns = open_netns(call.netns)
+    ipam.forward(call)
+    previous = verify.previous_result(call)
+    with NetlinkSocket() as host, netns.netlink() as inside:
+        bridge_interface = _named(previous, config.bridge)
+        bridge = _check_bridge(host, bridge_interface, config)
+        pod_interface = _named(previous, call.ifname, call.netns)
+        if pod_interface.sandbox != call.netns:
+            sandbox = pod_interface.sandbox
+            raise CniError(f"Sandbox in prevResult {sandbox} doesn't match configured netns: {call.netns}")
+        pod = verify.find_interface(inside, pod_interface, in_pod=True)
+        if pod.kind != "veth":
+            raise CniError(f"Container interface {pod.name} not of type veth")
+        if pod_interface.mac and pod_interface.mac != pod.mac:
+            name, mac = pod_interface.name, pod_interface.mac
+            raise CniError(f"Interface {name} Mac {mac} doesn't match container Mac: {pod.mac}")
+        others = [i for i in previous.interfaces if i.name not in (bridge_interface.name, pod_interface.name)]
+        _check_host_veth(host, others, pod, bridge)
+        verify.check_addresses(inside, call.ifname, previous.ips)
+        verify.check_routes(inside, previous.routes)
+
+
+def _named(result: Result, name: str, sandbox: str = "") -> Interface:
+    """The interface of that name in the result, or an empty one."""
+    found = [interface for interface in result.interfaces if interface.name == name]
+    return next((interface for interface in found if interface.sandbox == sandbox or not sandbox), Interface(""))
+
+
+def _check_bridge(host: NetlinkSocket, wanted: Interface, config: Config) -> links.Link:
+    link = verify.find_interface(host, wanted, in_pod=False)
+    if link.kind != "bridge":
+        raise CniError(f"Interface {wanted.name} does not have link type of bridge")
+    if wanted.mac and wanted.mac != link.mac:
+        raise CniError(f"Bridge interface {wanted.name} Mac doesn't match: {wanted.mac}")
+    if link.promiscuous != config.promiscuous:
+        states = f"{str(config.promiscuous).lower()} doesn't match current state: {str(link.promiscuous).lower()} "
+        raise CniError(f"Bridge interface {wanted.name} configured Promisc Mode {states}")
+    return link
+
+
+def _check_host_veth(host: NetlinkSocket, others: list[Interface], pod: links.Link, bridge: links.Link) -> None:
+    """One of the other interfaces has to be the pod's partner and a port of the bridge."""
+    for wanted in others:
+        link = verify.find_interface(host, wanted, in_pod=False)
+        partners = link.kind == "veth" and link.index == pod.peer and link.peer == pod.index
+        if not partners or link.master != bridge.index:
+            continue
+        if wanted.mac and wanted.mac != link.mac:
+            raise CniError(f"Interface {wanted.name} Mac doesn't match: {wanted.mac} not found")
+        return
+    raise CniError(f"CNI veth created for bridge {bridge.name} was not found")
+
+
+def gc(call: Call) -> None:
+    """Remove the veths, rules and reservations of this network's pods that are gone."""
+    valid = call.valid_attachments()
+    if valid is None:
+        return
+    config = Config(call)
+    failures: list[Exception] = []
+    _attempt(failures, lambda: _collect_veths(call.name, config, valid))
+    _attempt(failures, lambda: masquerade.collect_garbage(call.name, valid))
+    _attempt(failures, lambda: ipam.forward(call))
+    if failures:
+        raise failures[0]
+
+
+def _collect_veths(network: str, config: Config, valid: set[Attachment]) -> None:
+    prefix = veth.name_prefix(network)
+    live = {veth.host_name(network, attachment) for attachment in valid}
+    with NetlinkSocket() as host:
+        for link in links.list_links(host, kind="veth"):
+            if link.name.startswith(prefix) and link.name not in live:
+                links.delete_link(host, link.name)
+    if config.mac_spoof_check:
+        macspoof.collect_garbage(prefix, live)
+
+
+def status(call: Call) -> None:
+    """Ready when the IPAM plugin is."""
+    Config(call)
+    ipam.forward(call)
+
+
+PLUGIN = Plugin("bridge", add=add, delete=delete, check=check, gc=gc, status=status)
+
+if __name__ == "__main__":
+    main(PLUGIN)

@@ -1,0 +1,58 @@
+"""CHECK: does the pod still look as the result of its ADD says? The texts are those of the official plugins."""
+
+from __future__ import annotations
+
+from cni.lib import addresses, links
+from cni.lib.errors import CniError
+from cni.lib.ip import family, format_ip
+from cni.lib.netlink import NetlinkSocket
+from cni.lib.skel import Call
+from cni.lib.types import Interface, IPConfig, Result, Route
+
+
+def previous_result(call: Call) -> Result:
+    """The result of the ADD, without which nothing can be checked."""
+    previous = call.prev_result()
+    if previous is None:
+        raise CniError("Required prevResult missing")
+    return previous
+
+
+def find_interface(netlink: NetlinkSocket, wanted: Interface, in_pod: bool) -> links.Link:
+    """The link of an interface in the result. Raises CniError if it is gone or on the wrong side."""
+    if not wanted.name:
+        raise CniError("Interface name missing ")
+    link = links.find_link(netlink, wanted.name)
+    if link is None:
+        raise CniError(f"Interface name {wanted.name} not found")
+    if in_pod and not wanted.sandbox:
+        raise CniError(f"Interface {wanted.name} is expected to be in a sandbox")
+    if not in_pod and wanted.sandbox:
+        raise CniError(f"Interface {wanted.name} should not be in sandbox")
+    return link
+
+
+def check_addresses(netlink: NetlinkSocket, ifname: str, ips: list[IPConfig]) -> None:
+    """Every address of the result has to be on the interface."""
+    if not ips:
+        return
+    link = links.find_link(netlink, ifname)
+    if link is None:
+        raise CniError(f"Cannot find container link {ifname}")
+    present = {address.net for address in addresses.list_addresses(netlink, link.index)}
+    for ip in ips:
+        if ip.address not in present:
+            raise CniError(f"Failed to match addr {ip.address} on interface {ifname}")
+
+
+def check_routes(netlink: NetlinkSocket, routes: list[Route]) -> None:
+    """Every route of the result has to be in the pod's tables, by its gateway if it names one."""
+    tables: dict[tuple[int, int], list[addresses.KernelRoute]] = {}
+    for route in routes:
+        key = (family(route.dst.ip), route.extra.get("table", addresses.RT_TABLE_MAIN))
+        if key not in tables:
+            tables[key] = addresses.list_routes(netlink, key[0], table=key[1])
+        wanted = route.dst.network
+        if not any(found.dst == wanted and route.gw in (None, found.gateway) for found in tables[key]):
+            via = f" via {format_ip(route.gw)}" if route.gw else ""
+            raise CniError(f"Expected Route {wanted}{via} not found in routing table")
