@@ -184,10 +184,7 @@ class Forwarder:
 
         The kernel forgets a path MTU after ten minutes, in case the path has become wider; so do we, by asking.
         """
-        for peer, destination in self._destinations.items():
-            if self._engine.path_mtu(peer) < self._engine.config.mtu:
-                mtu = known_path_mtu(self._underlay, destination)
-                self._request(partial(self._engine.set_path_mtu, peer, mtu))
+        self._request(partial(_refresh_path_mtus, self._engine, self._underlay, self._destinations))
 
     def counters(self) -> Counters:
         """The engine's counts up to now, to be read and not changed."""
@@ -239,6 +236,12 @@ def known_path_mtu(underlay: UnderlayEnd, destination: Destination) -> int:
         return underlay.path_mtu(destination)
     except OSError:
         return 0
+
+
+def _refresh_path_mtus(engine: Engine, underlay: UnderlayEnd, peers: Mapping[int, Destination]) -> None:
+    for peer, destination in peers.items():
+        if engine.path_mtu(peer) < engine.config.mtu:
+            engine.set_path_mtu(peer, known_path_mtu(underlay, destination))
 
 
 def _explain(error: Exception, tun_name: str) -> Exception:

@@ -3,7 +3,7 @@
 Path MTU: the socket sets DF on what it sends (IP_MTU_DISCOVER, ip(7)), so a datagram that does not fit the path is
 not cut in pieces by routers. When a router complains, the kernel notes the path's MTU by destination for ten minutes
 (net.ipv4.route.mtu_expires), and from then on refuses larger datagrams with EMSGSIZE. A second socket, connected to
-that destination, tells the number (IP_MTU).
+that destination for the purpose, tells the number (IP_MTU).
 
 DSCP and ECN of the outer header are set and read for each datagram by control messages (IP_TOS, IPV6_TCLASS).
 """
@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import TracebackType
@@ -48,11 +48,12 @@ CONTROL_LEN = socket.CMSG_SPACE(struct.calcsize("i"))
 
 
 class Underlay:
-    """A non-blocking UDP socket on the node's underlay address, IPv4 or IPv6."""
+    """A non-blocking UDP socket on the node's underlay address, IPv4 or IPv6. Used by one thread."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        """Take over a bound socket."""
+    def __init__(self, sock: socket.socket, probe: socket.socket) -> None:
+        """Take over a bound socket, and one on the same address that only asks for path MTUs."""
         self._socket = sock
+        self._probe = probe
         self._v6 = sock.family == socket.AF_INET6
         self.address = ip_address(sock.getsockname()[0])
         self.port: int = sock.getsockname()[1]
@@ -65,16 +66,20 @@ class Underlay:
 
         Raises NodeError when that cannot be.
         """
-        sock = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            _prepare(sock)
-            if shared:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind((str(address), port))
-        except OSError as error:
-            sock.close()
-            raise NodeError(_bind_message(address, port, error)) from error
-        return cls(sock)
+        family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+        with ExitStack() as undo:
+            try:
+                sock = undo.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+                probe = undo.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+                _prepare(sock)
+                if shared:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                sock.bind((str(address), port))
+                probe.bind((str(address), 0))
+            except OSError as error:
+                raise NodeError(_bind_message(address, port, error)) from error
+            undo.pop_all()
+        return cls(sock, probe)
 
     def fileno(self) -> int:
         """The descriptor, for poll and for engines with a loop of their own."""
@@ -115,13 +120,11 @@ class Underlay:
 
         Raises OSError when there is no way there.
         """
-        with socket.socket(self._socket.family, socket.SOCK_DGRAM) as probe:
-            probe.bind((str(self.address), 0))
-            probe.connect(destination)
-            if self._v6:
-                outer_mtu = probe.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU)
-            else:
-                outer_mtu = probe.getsockopt(socket.IPPROTO_IP, IP_MTU)
+        self._probe.connect(destination)
+        if self._v6:
+            outer_mtu = self._probe.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU)
+        else:
+            outer_mtu = self._probe.getsockopt(socket.IPPROTO_IP, IP_MTU)
         return outer_mtu - self.overhead
 
     def overruns(self) -> int:
@@ -135,8 +138,9 @@ class Underlay:
         return receive, self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close both sockets."""
         self._socket.close()
+        self._probe.close()
 
     def __enter__(self) -> Self:
         return self

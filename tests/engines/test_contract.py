@@ -1,0 +1,147 @@
+"""What an engine keeps between packets: routes, path MTUs, counters."""
+
+import random
+from ipaddress import ip_address, ip_network
+
+import pytest
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.packet import Raw
+
+from dataplane.batch import MAX_PACKET, NO_PEER, PacketBatch
+from dataplane.engine import EngineConfig, load_engine
+from dataplane.errors import ConfigError
+from dataplane.routes import Peer, RouteSnapshot, address_key
+from dataplane.verdicts import Direction, Egress, Event, Verdict
+from tests.engines.conftest import MakeEngine
+from tests.unit.test_routes import random_address, random_network, scan
+from tests.vectors.golden import ADDRESS4, ADDRESS6
+
+CONFIG = EngineConfig(ADDRESS4, ADDRESS6, mtu=1472)
+PEER1 = Peer(1, ip_address("192.168.0.202"), 8285, (ip_network("10.5.2.0/24"), ip_network("fd05:2::/64")))
+PEER2 = Peer(2, ip_address("192.168.0.203"), 8285, (ip_network("10.5.3.0/24"),))
+BOTH = RouteSnapshot([PEER1, PEER2])
+TO_PEER1 = bytes(IP(src="10.5.1.2", dst="10.5.2.2", ttl=64) / UDP() / Raw(bytes(1000)))
+TO_PEER2 = bytes(IP(src="10.5.1.2", dst="10.5.3.2", ttl=64) / UDP())
+FROM_PEER1 = bytes(IP(src="10.5.2.2", dst="10.5.1.2", ttl=64) / UDP())
+
+
+def batch_of(*packets: bytes, sender: str = "192.168.0.202") -> PacketBatch:
+    batch = PacketBatch(slots=len(packets), slot_size=MAX_PACKET)
+    for packet in packets:
+        batch.append(packet, address_key(ip_address(sender)))
+    return batch
+
+
+def test_lookup_is_the_linear_scan(make_engine: MakeEngine) -> None:
+    chance = random.Random(8285)
+    networks = {random_network(chance) for _ in range(300)}
+    peers = [Peer(number, PEER1.address, 8285, (network,)) for number, network in enumerate(networks)]
+    addresses = [random_address(chance) for _ in range(500)] + [network[0] for network in networks]
+    engine = make_engine(CONFIG)
+    engine.set_routes(RouteSnapshot(peers))
+    batch = batch_of(*(bytes((IP if a.version == 4 else IPv6)(dst=str(a)) / UDP()) for a in addresses))
+    engine.encapsulate(batch, 0)
+    assert list(batch.next_hop) == [scan(peers, address) for address in addresses]
+
+
+def test_path_mtu_is_never_above_the_configured_one(make_engine: MakeEngine) -> None:
+    engine = make_engine(CONFIG)
+    engine.set_routes(BOTH)
+    known = []
+    for mtu in (1400, 9000, 1300, 0):
+        engine.set_path_mtu(1, mtu)
+        known.append((engine.path_mtu(1), engine.path_mtu(2)))
+    assert known == [(1400, 1472), (1472, 1472), (1300, 1472), (1472, 1472)]
+    assert engine.counters().events[Event.MTU_LEARNED] == 2
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [TO_PEER1, bytes(IPv6(src="fd05:1::2", dst="fd05:2::2", hlim=64) / UDP() / Raw(bytes(1000)))],
+    ids=["IPv4", "IPv6"],
+)
+def test_a_datagram_refused_for_its_size_is_answered(make_engine: MakeEngine, packet: bytes) -> None:
+    """The source gets the same error as if the path MTU had been known before, quoting what it had sent."""
+    engine = make_engine(CONFIG)
+    engine.set_routes(BOTH)
+    late = batch_of(packet)
+    engine.encapsulate(late, 0)
+    assert late.verdict[0] == Verdict.FORWARDED
+    engine.set_path_mtu(1, 900)
+    engine.refuse_too_big(late, 0, 0)
+    early = batch_of(packet)
+    engine.encapsulate(early, 0)
+    for batch in (late, early):
+        assert batch.verdict[0] == Verdict.TOO_BIG
+        assert batch.egress[0] == Egress.TUN
+        assert batch.next_hop[0] == NO_PEER
+        assert packet[:500] in bytes(batch.packet(0))
+    assert bytes(late.packet(0)) == bytes(early.packet(0))
+    assert engine.counters().events[Event.ICMP_SENT] == 2
+
+
+def test_a_peer_that_goes_takes_its_path_mtu_and_counts_along(make_engine: MakeEngine) -> None:
+    engine = make_engine(CONFIG)
+    engine.set_routes(BOTH)
+    for peer in (1, 2):
+        engine.set_path_mtu(peer, 1400)
+    batch = batch_of(TO_PEER1, TO_PEER2)
+    engine.encapsulate(batch, 0)
+    engine.count(Direction.ENCAP, batch, 0)
+    engine.set_routes(RouteSnapshot([PEER2]))
+    assert (engine.path_mtu(1), engine.path_mtu(2)) == (1472, 1400)
+    again = batch_of(TO_PEER1, TO_PEER2)
+    engine.encapsulate(again, 0)
+    assert [Verdict(verdict) for verdict in again.verdict] == [Verdict.NO_ROUTE, Verdict.FORWARDED]
+    engine.set_routes(BOTH)
+    active = {peer: traffic.tx_packets for peer, traffic in engine.counters().peers.items() if traffic.tx_packets}
+    assert active == {2: 1}
+
+
+def test_what_was_read_is_the_sum_of_the_verdicts(make_engine: MakeEngine) -> None:
+    """Also when the underlay or the TUN refuse a packet after the engine, and with the lengths that were read."""
+    engine = make_engine(CONFIG)
+    engine.set_routes(BOTH)
+    packets = [TO_PEER1, TO_PEER2, b"", b"\x00", bytes(IP(src="10.5.1.2", dst="10.9.9.9") / ICMP())]
+    batch = batch_of(*packets)
+    engine.encapsulate(batch, 0)
+    batch.verdict[1] = Verdict.SEND_FAILED
+    engine.count(Direction.ENCAP, batch, 0)
+    counters = engine.counters()
+    expected = {Verdict.FORWARDED, Verdict.SEND_FAILED, Verdict.TRUNCATED, Verdict.BAD_VERSION, Verdict.NO_ROUTE}
+    assert list(counters.packets[Direction.ENCAP]) == [int(verdict in expected) for verdict in Verdict]
+    assert sum(counters.bytes[Direction.ENCAP]) == sum(map(len, packets))
+    assert counters.bytes[Direction.ENCAP][Verdict.NO_ROUTE] == len(packets[-1])
+    assert counters.drops(Direction.ENCAP) == {"truncated": 1, "bad_version": 1, "no_route": 1, "send_failed": 1}
+    assert sum(counters.packets[Direction.DECAP]) == 0
+
+
+def test_traffic_is_counted_by_peer(make_engine: MakeEngine) -> None:
+    engine = make_engine(CONFIG)
+    engine.set_routes(BOTH)
+    out, back = batch_of(TO_PEER1, TO_PEER1, TO_PEER2), batch_of(FROM_PEER1)
+    engine.encapsulate(out, 5)
+    engine.count(Direction.ENCAP, out, 5)
+    engine.decapsulate(back, 7)
+    engine.count(Direction.DECAP, back, 7)
+    one, two = (engine.counters().peers[peer] for peer in (1, 2))
+    assert (one.tx_packets, one.tx_bytes, one.rx_packets, one.rx_bytes) == (2, 2 * len(TO_PEER1), 1, len(FROM_PEER1))
+    assert one.last_rx_ns == 7
+    assert (two.tx_packets, two.rx_packets, two.last_rx_ns) == (1, 0, 0)
+
+
+def test_icmp_limit_holds_within_a_batch(make_engine: MakeEngine) -> None:
+    engine = make_engine(EngineConfig(ADDRESS4, ADDRESS6, mtu=1472, icmp_rate=10, icmp_burst=2))
+    lost = bytes(IP(src="10.5.1.2", dst="10.9.9.9") / UDP())
+    batch = batch_of(*[lost] * 4)
+    engine.encapsulate(batch, 10**9)
+    assert list(batch.egress) == [Egress.TUN, Egress.TUN, Egress.NONE, Egress.NONE]
+    later = batch_of(lost, lost)
+    engine.encapsulate(later, 10**9 + 10**8)
+    assert list(later.egress) == [Egress.TUN, Egress.NONE]
+
+
+def test_an_unknown_engine_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match="choose one of native, numpy, python"):
+        load_engine("turbo", CONFIG)
