@@ -30,6 +30,11 @@ USER_NAMESPACE_SYSCTLS = (
 """Kernel parameters that can forbid user namespaces: name, the value that forbids, one that allows."""
 
 
+def inside() -> bool:
+    """Whether this process runs in private namespaces already."""
+    return os.environ.get(STATE) == INSIDE
+
+
 def enter(argv: list[str]) -> int:
     """Become `argv` in private namespaces. Returns, with an exit status, only when that cannot be done."""
     flags = _unshare_flags()
@@ -90,11 +95,10 @@ def _become(argv: list[str], state: str) -> int:
         return _refuse(f"cannot run {argv[0]} ({error.strerror})", ["install it, or correct its name"])
 
 
-def settle() -> None:
+def settle() -> bool:
     """Prepare new namespaces: an empty /run, where `ip netns` keeps its names, and a loopback that is up."""
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
-    Path("/run/netns").mkdir()
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    commands = (["mount", "-t", "tmpfs", "tmpfs", "/run"], ["mkdir", "/run/netns"], ["ip", "link", "set", "lo", "up"])
+    return all(subprocess.run(command, check=False).returncode == 0 for command in commands)
 
 
 def main() -> int:
@@ -106,8 +110,8 @@ def main() -> int:
     state = os.environ.get(STATE)
     if state is None:
         return enter(argv)
-    if state == ENTERING:
-        settle()
+    if state == ENTERING and not settle():
+        return _refuse("cannot prepare the new namespaces, see above", ["run the same command as root"])
     return _become(argv, INSIDE)
 
 

@@ -1,0 +1,206 @@
+"""`./dev demo`: an overlay on one machine, looked at from all sides, in under half a minute.
+
+Two nodes, four pods and an underlay are built in private namespaces, a udplane is started on each node, and then the
+instruments show what there is to see: pings each way, one packet at every device of its way, a TCP transfer, the
+counters of both nodes. Afterwards nothing is left but a packet capture.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from dataplane.engine import ENGINES
+from dataplane.errors import UdplaneError
+from dataplane.lab import keep, private
+from dataplane.lab.netns import LabError
+from dataplane.lab.overlay import Daemon, Overlay, wait_until
+from dataplane.lab.ping import ping
+from dataplane.lab.text import BOLD, GREEN, RED, paint, walk_lines
+from dataplane.lab.topology import Lab, Pod
+from dataplane.lab.transfer import transfer
+from dataplane.lab.walk import overlay_way, walk
+
+MODULE = "dataplane.lab.demo"
+RUN_DIR = Path("/run/udplane-demo")
+"""In the private /run: gone with it."""
+
+TRANSFER_SECONDS = 1.5
+
+
+class Demo:
+    """The acts of the demo, in order."""
+
+    def __init__(self, lab: Lab, overlay: Overlay, capture_file: Path) -> None:
+        """Show `overlay` on `lab`, whose packets go to `capture_file`."""
+        self.lab = lab
+        self.overlay = overlay
+        self.capture_file = capture_file
+        self.failures: list[str] = []
+
+    def show(self) -> None:
+        """Show everything; what did not work is in `failures` afterwards."""
+        self.nodes()
+        with Capture(self.overlay.daemons[0], self.capture_file):
+            self.pings()
+            self.one_packet()
+        self.transfers()
+        self.counters()
+
+    def nodes(self) -> None:
+        """Which node owns which subnets, and where the pods are."""
+        headline("Nodes and pods")
+        for daemon in self.overlay.daemons:
+            node, (subnets, mtu) = daemon.node, daemon.lease()
+            leased = " and ".join(str(subnet) for subnet in subnets)
+            print(f"  {paint(BOLD, node.name)}  underlay {node.address(4)}, leases {leased}, MTU {mtu}")
+            for pod in node.pods:
+                print(f"    {pod.name}  {', '.join(str(address.ip) for address in pod.addresses)}")
+
+    def pings(self) -> None:
+        """Pings between the nodes, each way and in both families."""
+        headline("Pings through the overlay (the TTL starts at 64: two kernels and two udplanes take one each)")
+        first, second = (node.pods[0] for node in self.lab.nodes)
+        for version in self.lab.versions:
+            for source, target in ((first, second), (second, first)):
+                self._ping(source, target, version)
+
+    def _ping(self, source: Pod, target: Pod, version: int) -> None:
+        replies = [reply for reply in ping(source.netns, target.address(version), count=3) if reply and reply.echoed]
+        text = f"IPv{version}  {source.name} → {target.name} {target.address(version)!s:22}"
+        if replies:
+            best = min(reply.rtt for reply in replies) * 1e3
+            print(f"  {text} {paint(GREEN, f'{len(replies)} of 3')} answers, ttl {replies[-1].ttl}, {best:.2f} ms")
+        else:
+            print(f"  {text} {paint(RED, 'no answer')}")
+            self.failures.append(f"IPv{version} ping from {source.name} to {target.name}")
+
+    def one_packet(self) -> None:
+        """One echo request at every device of its way."""
+        headline("One packet at every device of its way, and what changed there")
+        node, peer = self.lab.nodes
+        way = overlay_way(self.lab, (node, node.pods[0]), (peer, peer.pods[1]))
+        result = walk(way, peer.pods[1].address(4))
+        for line in walk_lines(result):
+            print(line)
+        if not result.arrived:
+            self.failures.append("the packet did not arrive")
+
+    def transfers(self) -> None:
+        """TCP between pods on two nodes."""
+        headline("TCP between the nodes")
+        source, target = (node.pods[0] for node in self.lab.nodes)
+        for version in self.lab.versions:
+            try:
+                result = transfer(source.netns, target.netns, target.address(version), seconds=TRANSFER_SECONDS)
+            except LabError as error:
+                self.failures.append(str(error))
+                continue
+            print(
+                f"  IPv{version}  {source.name} → {target.name}  {paint(BOLD, f'{result.gbits_per_second:.2f} Gb/s')}  "
+                f"({result.n_bytes / 1e6:,.0f} MB in {result.seconds:.1f} s, {result.n_retransmits} retransmissions)"
+            )
+
+    def counters(self) -> None:
+        """What the nodes counted."""
+        headline("What the nodes say")
+        for daemon in self.overlay.daemons:
+            print(f"{daemon.node.name}$ udplane status")
+            print(textwrap.indent(daemon.node.netns.run(daemon.command("status")).stdout, "  "))
+
+
+class Capture:
+    """`udplane capture` on one node, for the length of a `with` block."""
+
+    def __init__(self, daemon: Daemon, file: Path) -> None:
+        """Write what passes on both sides of the tunnel of `daemon` to `file`."""
+        self._daemon = daemon
+        self._file = file
+
+    def __enter__(self) -> None:
+        self._file.unlink(missing_ok=True)
+        with (self._daemon.directory / "capture.log").open("wb") as log:
+            command = self._daemon.command("capture", "-w", str(self._file))
+            self._process = self._daemon.node.netns.start(command, log=log)
+        wait_until(lambda: self._file.exists() and self._file.stat().st_size > 0, "udplane capture to start")
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait()
+
+
+def headline(text: str) -> None:
+    """A line that opens a part of the demo."""
+    print(f"\n{paint(BOLD, text)}", flush=True)
+
+
+def how_to_go_on(overlay: Overlay) -> str:
+    """How to enter a lab that stays, and how to take it down."""
+    holder = os.getpid()
+    as_root = Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+    rights = "" if as_root else " --user --preserve-credentials"
+    enter = f"nsenter --target {holder}{rights} --net --mount --wd=."
+    status = " ".join(overlay.daemons[0].command("status"))
+    return "\n".join(
+        [
+            f"  a shell in a pod      {enter} ip netns exec pod1 bash",
+            f"  a shell on a node     {enter} ip netns exec node1 bash",
+            f"  there, ask udplane    {status}",
+            f"  take it all down      kill {holder}",
+        ]
+    )
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """The command line of the demo."""
+    parser = argparse.ArgumentParser(
+        prog="./dev demo", description="Two nodes, four pods and an underlay on this machine."
+    )
+    parser.add_argument("--engine", choices=ENGINES, default="native", help="who moves the packets (default native)")
+    parser.add_argument("--keep", action="store_true", help="leave it standing, and print how to enter it")
+    parser.add_argument(
+        "--pcap", type=Path, default=Path("udplane-demo.pcapng"), metavar="FILE", help="where the captured packets go"
+    )
+    return parser.parse_args(argv)
+
+
+def run(arguments: argparse.Namespace, stand: Callable[[], None] | None) -> int:
+    """Build, show, and either take down or stand. Returns the exit status."""
+    start = time.monotonic()
+    with Lab(prefix="") as lab, Overlay(lab, RUN_DIR, engine=arguments.engine) as overlay:
+        lab.add_node()
+        lab.add_node()
+        overlay.up()
+        print(f"Two nodes and four pods stand after {time.monotonic() - start:.1f} s, engine {arguments.engine}.")
+        demo = Demo(lab, overlay, arguments.pcap.absolute())
+        demo.show()
+        print(f"\nThe captured packets lie in {arguments.pcap}: open it with Wireshark or tshark.")
+        for failure in demo.failures:
+            print(f"udplane demo: failed: {failure}", file=sys.stderr)
+        if stand and not demo.failures:
+            print(f"\n{paint(BOLD, 'It stays.')}\n{how_to_go_on(overlay)}")
+            stand()
+    print(f"Everything else is gone again. {time.monotonic() - start:.1f} s in all.")
+    return 1 if demo.failures else 0
+
+
+def main() -> int:
+    """Entry point."""
+    arguments = parse_arguments(sys.argv[1:])
+    if not private.inside():
+        return private.enter([sys.executable, "-m", MODULE, *sys.argv[1:]])
+    stand = keep.detach() if arguments.keep else None
+    keep.end_on_signals()
+    try:
+        return run(arguments, stand)
+    except UdplaneError as error:
+        print(f"udplane demo: {error}", file=sys.stderr)
+        return error.exit_status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

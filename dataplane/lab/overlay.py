@@ -1,0 +1,150 @@
+"""udplane on the nodes of a lab: one daemon in each node's namespace, and the pods that its lease allows.
+
+The daemons are the real ones, started from the command line as an operator would. They share an embedded store, and
+each has its own run directory and subnet file below one directory:
+
+    DIRECTORY/leases.db   DIRECTORY/node1/{run/,subnet.env,log}   DIRECTORY/node2/...
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from dataplane.lab.netns import LabError
+from dataplane.lab.topology import Lab, Network, Node
+from dataplane.subnet_file import SubnetFile
+
+UDPLANE = Path(sys.executable).with_name("udplane")
+"""The installed command, beside the interpreter that runs this."""
+
+NETWORK_CONFIG = {
+    "EnableIPv6": True,
+    "Network": "10.254.0.0/16",
+    "IPv6Network": "fd00:10:254::/48",
+    "Backend": {"Type": "udp"},
+}
+"""flannel's net-conf JSON: every node leases a /24 and a /64 of these."""
+
+TUN = "udplane0"
+START_TIMEOUT = 15.0
+STOP_TIMEOUT = 10.0
+
+
+@dataclass(slots=True)
+class Daemon:
+    """A udplane that runs on a node."""
+
+    node: Node
+    directory: Path
+    process: subprocess.Popen[bytes]
+    started: float
+    """Time of day at the start, seconds."""
+
+    @property
+    def subnet_file(self) -> Path:
+        """Where the daemon writes its lease for the CNI plugins."""
+        return self.directory / "subnet.env"
+
+    @property
+    def log(self) -> Path:
+        """What the daemon says."""
+        return self.directory / "log"
+
+    def wait_until_ready(self) -> None:
+        """Return once the daemon has written its subnet file, the last thing that it does at its start."""
+
+        def ready() -> bool:
+            if self.process.poll() is not None:
+                raise LabError(f"udplane on {self.node.name} ended at its start: {self._last_words()}")
+            return self.subnet_file.exists() and self.subnet_file.stat().st_mtime >= self.started
+
+        wait_until(ready, f"udplane on {self.node.name} to be ready")
+
+    def lease(self) -> tuple[list[Network], int]:
+        """The subnets that the node owns, and the MTU of its pods."""
+        file = SubnetFile.parse(self.subnet_file.read_bytes())
+        return [subnet for subnet in (file.subnets.ipv4, file.subnets.ipv6) if subnet is not None], file.mtu
+
+    def command(self, verb: str, *arguments: str) -> list[str]:
+        """The command line of a `udplane` verb that talks to this daemon; to be run in the node's namespace."""
+        return [str(UDPLANE), verb, "--run-dir", str(self.directory / "run"), *arguments]
+
+    def status(self) -> dict[str, Any]:
+        """What `udplane status --json` says."""
+        status: dict[str, Any] = json.loads(self.node.netns.run(self.command("status", "--json")).stdout)
+        return status
+
+    def stop(self) -> None:
+        """End the daemon as a service manager would: SIGTERM, and SIGKILL when that does not help."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.process.wait()
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "no message"
+
+
+class Overlay:
+    """The daemons of a lab. A context manager: at its end they are stopped."""
+
+    def __init__(self, lab: Lab, directory: Path, *, engine: str = "native", flags: Sequence[str] = ()) -> None:
+        """Keep the daemons' files in `directory`; `flags` are passed on to every `udplane up`."""
+        self.lab = lab
+        self.directory = directory
+        self.store = f"sqlite:{directory / 'leases.db'}"
+        self.daemons: list[Daemon] = []
+        self._flags = ["--engine", engine, *flags]
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> Self:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "net-conf.json").write_text(json.dumps(NETWORK_CONFIG, indent=2))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cleanup.close()
+
+    def up(self, *, pods_per_node: int = 2) -> None:
+        """Start a daemon on every node, wait until all are ready, and start the pods."""
+        self.daemons = [self.start(node) for node in self.lab.nodes]
+        for daemon in self.daemons:
+            daemon.wait_until_ready()
+            subnets, mtu = daemon.lease()
+            for _ in range(pods_per_node):
+                self.lab.add_pod(daemon.node, subnets, mtu)
+
+    def start(self, node: Node) -> Daemon:
+        """Start a daemon on `node`, for the first time or again; it is not ready yet."""
+        directory = self.directory / node.name
+        directory.mkdir(exist_ok=True)
+        if not UDPLANE.exists():
+            raise LabError(f"there is no {UDPLANE}; run ./dev demo once, which builds it")
+        up = [str(UDPLANE), "up", "--store", self.store, "--net-config-path", str(self.directory / "net-conf.json")]
+        up += ["--iface", "eth0", "--tun", TUN, "--run-dir", str(directory / "run")]
+        up += ["--subnet-file", str(directory / "subnet.env"), *self._flags]
+        started = time.time()
+        with (directory / "log").open("ab") as log:
+            daemon = Daemon(node, directory, node.netns.start(up, log=log), started)
+        self._cleanup.callback(daemon.stop)
+        return daemon
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout: float = START_TIMEOUT) -> None:
+    """Return once `condition` holds; raise LabError, which names `what` was waited for, after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise LabError(f"waited {timeout:.0f} s in vain for {what}")
+        time.sleep(0.01)
