@@ -7,8 +7,6 @@ there for the length of a `with` block, and what it opens meanwhile can be used 
 Namespaces are made by `ip netns`, so that a person can look into them with `ip netns exec NAME ...`.
 """
 
-import ctypes
-import os
 import socket
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,14 +15,10 @@ from pathlib import Path
 from typing import IO
 
 from dataplane.errors import UdplaneError
+from dataplane.netns import set_netns
 
 NETNS_DIR = Path("/run/netns")
 """Where `ip netns` keeps the names (iproute2's NETNS_RUN_DIR)."""
-
-CLONE_NEWNET = 0x40000000
-"""setns(2): the descriptor must be a network namespace (include/uapi/linux/sched.h)."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class LabError(UdplaneError):
@@ -57,12 +51,12 @@ class Namespace:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Move the calling thread into the namespace, and back at the end of the block."""
-        with Path("/proc/thread-self/ns/net").open() as before, self.path.open() as there:
-            _setns(there)
+        with Path("/proc/thread-self/ns/net").open("rb") as before, self.path.open("rb") as there:
+            set_netns(there)
             try:
                 yield
             finally:
-                _setns(before)
+                set_netns(before)
 
     def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
         """Open a socket that lives in the namespace."""
@@ -114,9 +108,3 @@ def run_lines(argv: list[str], lines: Iterable[str]) -> None:
         raise LabError(f"{argv[0]} is not installed; on Debian and Ubuntu: apt-get install iproute2") from error
     if done.returncode != 0:
         raise LabError(f"{' '.join(argv)}: {' '.join(done.stderr.split())}")
-
-
-def _setns(namespace: IO[str]) -> None:
-    if _libc.setns(namespace.fileno(), CLONE_NEWNET) != 0:
-        code = ctypes.get_errno()
-        raise LabError(f"cannot enter network namespace {namespace.name}: {os.strerror(code)}")
