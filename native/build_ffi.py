@@ -1,7 +1,7 @@
 """Generate what the C extension is built from: the header of outcomes, and the module source of cffi.
 
-    dataplane/verdicts.py  -->  native/build/verdicts.cdef.h  --+
-    native/api.cdef.h      -------------------------------------+-->  native/_native.c
+    dataplane/verdicts.py  -->  native/build/verdicts.h  --+
+    native/api.cdef.h      --------------------------------+-->  native/build/_native.c
 
 The two headers hold declarations without directives, so that cffi can read them and C can include them: there is one
 truth about every struct and prototype. Nothing that is generated is committed.
@@ -19,8 +19,8 @@ from types import ModuleType
 NATIVE = Path(__file__).parent
 VERDICTS = NATIVE.parent / "dataplane" / "verdicts.py"
 API = NATIVE / "api.cdef.h"
-HEADER = NATIVE / "build" / "verdicts.cdef.h"
-MODULE = NATIVE / "_native.c"
+HEADER = NATIVE / "build" / "verdicts.h"
+MODULE = NATIVE / "build" / "_native.c"
 MODULE_NAME = "dataplane._native"
 
 ENUMS = {"Direction": "DP_DIRECTION", "Verdict": "DP_VERDICT", "Event": "DP_EVENT", "Egress": "DP_EGRESS"}
