@@ -53,6 +53,8 @@ RTAX_ADVMSS = 8
 ENOENT = 2
 ESRCH = 3
 EADDRNOTAVAIL = 99
+ENETUNREACH = 101
+EHOSTUNREACH = 113
 
 IFADDRMSG = Struct("=BBBBI")  # family, prefix length, flags, scope, interface index
 RTMSG = Struct("=BBBBBBBBI")  # family, dst length, src length, tos, table, protocol, scope, type, flags
@@ -188,6 +190,17 @@ def delete_route(netlink: NetlinkSocket, route: KernelRoute) -> None:
     except NetlinkError as error:
         if error.errno != ESRCH:
             raise
+
+
+def find_route(netlink: NetlinkSocket, ip: bytes) -> KernelRoute | None:
+    """The route that a packet to `ip` would take, or None (ip route get)."""
+    body = RTMSG.pack(family(ip), len(ip) * 8, 0, 0, 0, 0, 0, 0, 0) + attribute(RTA_DST, ip)
+    try:
+        return KernelRoute.read(netlink.request(RTM_GETROUTE, body)[0])
+    except NetlinkError as error:
+        if error.errno in (ENETUNREACH, EHOSTUNREACH):
+            return None
+        raise
 
 
 def list_routes(

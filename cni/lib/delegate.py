@@ -12,27 +12,16 @@ from __future__ import annotations
 import os
 import stat
 
+from cni.lib import registry
 from cni.lib.errors import INTERNAL, CniError
 from cni.lib.gojson import JsonSyntaxError, dumps, loads
 from cni.lib.process import run
-from cni.lib.registry import load_plugin
 from cni.lib.skel import Call, invoke
 from cni.lib.types import Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-_own_launcher: os.stat_result | None = None
-
-
-def remember_launcher(path: str) -> None:
-    """Tell which file started this process."""
-    global _own_launcher
-    try:
-        _own_launcher = os.stat(path)
-    except OSError:
-        _own_launcher = None
 
 
 def delegate(call: Call, name: str, command: str, conf: dict[str, Any] | None = None) -> Result | None:
@@ -42,12 +31,20 @@ def delegate(call: Call, name: str, command: str, conf: dict[str, Any] | None = 
     """
     path, status = find_plugin(name, call.path)
     derived = call.for_delegate(command, conf)
-    if _own_launcher is not None and os.path.samestat(status, _own_launcher):
-        plugin = load_plugin(name)
+    if _is_own_launcher(status):
+        plugin = registry.load_plugin(name)
         if plugin is not None:
             result = invoke(plugin, derived)
             return result and Result.from_json(result.to_json(derived.version), derived.version)
     return _execute(path, derived)
+
+
+def _is_own_launcher(status: os.stat_result) -> bool:
+    """Whether the file with this status is the one that started this process."""
+    try:
+        return bool(registry.launcher) and os.path.samestat(status, os.stat(registry.launcher))
+    except OSError:
+        return False
 
 
 def find_plugin(name: str, directories: list[str]) -> tuple[str, os.stat_result]:

@@ -55,6 +55,7 @@ EINTR = 4
 
 HEADER = Struct("=IHHII")  # length, type, flags, sequence, port
 ATTRIBUTE = Struct("=HH")  # length, type
+NFGENMSG = Struct("=BBH")  # what follows the header on NETLINK_NETFILTER: family, version, resource
 ERROR = Struct("=i")
 U16 = Struct("=H")
 U32 = Struct("=I")

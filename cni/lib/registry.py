@@ -6,6 +6,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni.lib.skel import Plugin
 
+# The launcher that started this process, empty when it was started in another way.
+launcher = ""
+
 # Official name -> module of this package. A launcher is installed for each.
 MODULES = {
     "bandwidth": "bandwidth",

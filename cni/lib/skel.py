@@ -16,7 +16,6 @@ in-process delegation use it.
 from __future__ import annotations
 
 import os
-import sys
 
 from cni.lib.errors import (
     DECODING_FAILURE,
@@ -30,6 +29,7 @@ from cni.lib.errors import (
     describe,
 )
 from cni.lib.gojson import Fields, JsonSyntaxError, JsonTypeError, dumps, kind, loads, lookup
+from cni.lib.store import write_all
 from cni.lib.types import CURRENT, VERSIONS, Result, at_least
 
 TYPE_CHECKING = False
@@ -308,10 +308,14 @@ def _read_stdin() -> bytes:
 def main(plugin: Plugin) -> None:
     """Be the plugin's process."""
     outcome = run(plugin, os.environ, _read_stdin)
-    sys.stderr.write(outcome.errors)
     try:
-        sys.stdout.write(outcome.output)
-        sys.stdout.flush()
+        _write(2, outcome.errors)
+        _write(1, outcome.output)
     except OSError:  # nobody reads the answer
         outcome.status = outcome.status or 1
     raise SystemExit(outcome.status)
+
+
+def _write(fd: int, text: str) -> None:
+    """Write UTF-8, whatever the locale; bytes of the environment that are none become U+FFFD."""
+    write_all(fd, text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").encode())

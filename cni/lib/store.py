@@ -1,8 +1,8 @@
 """State on disk that survives the plugin: read it, replace it whole, lock it.
 
-A file is written under a temporary name, flushed, and renamed, so a crash or a full disk leaves the old file or the
-new one, never a torn one. Temporary names start with a dot and hold the process id; a leftover of a killed process
-is removed by the next writer of the same file.
+A file is written under a temporary name and renamed, so a plugin that is killed, or a full disk, leaves the old file
+or the new one, never a torn one. Nothing is flushed to the disk: what plugins keep is about network namespaces, and
+none of those survives the loss of power.
 """
 
 from __future__ import annotations
@@ -37,22 +37,25 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def write_atomic(path: str, data: bytes, mode: int = 0o600, sync: bool = False) -> None:
-    """Replace a file's content in one step. `sync` also waits until it is on the disk. Raises OSError."""
-    directory, name = os.path.split(path)
-    temporary = f"{directory}/.{name}.tmp"
+def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
+    """Replace a file's content in one step. Raises OSError."""
+    temporary = temporary_of(path)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         try:
             write_all(fd, data)
-            if sync:
-                os.fsync(fd)
         finally:
             os.close(fd)
         os.rename(temporary, path)
     except BaseException:
         remove(temporary)
         raise
+
+
+def temporary_of(path: str) -> str:
+    """Where `write_atomic` writes first. A process that is killed there leaves this file."""
+    directory, name = os.path.split(path)
+    return f"{directory}/.{name}.tmp"
 
 
 def remove(path: str) -> bool:

@@ -1,0 +1,230 @@
+"""flannel: tells another plugin, usually bridge, what this node's overlay daemon has written into subnet.env.
+
+ADD makes the delegate's configuration: the `delegate` section of its own, with name, mtu, masquerade and the subnet
+filled in. That text is kept on disk, since DEL has to be told the same things even when subnet.env has changed or
+gone in the meantime:
+
+    <dataDir>/<container id>@<interface>    kept until the delegate's DEL has succeeded
+    <dataDir>/<container id>                the same for the container's first interface, where the official plugin
+                                            looks, so that each can clean up after the other
+
+The official plugin knows the second file only: another interface of the same container overwrites it, and it is
+removed even if the delegate's DEL failed; both leak an address and a veth. Here neither happens. Without any file,
+DEL makes the configuration anew and tries all the same.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cni.lib.delegate import delegate
+from cni.lib.errors import PLUGIN_NOT_AVAILABLE, CniError
+from cni.lib.gojson import Fields, JsonSyntaxError, JsonTypeError, dumps, loads, lookup
+from cni.lib.skel import Attachment, Call, Plugin, main
+from cni.lib.store import read_file, remove, temporary_of, write_atomic
+from cni.lib.subnet_env import SubnetEnv
+from cni.lib.types import Result, Route
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+DEFAULT_SUBNET_FILE = "/run/flannel/subnet.env"
+DEFAULT_DATA_DIR = "/var/lib/cni/flannel"
+GC_KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
+
+
+class Config:
+    """What the network configuration says."""
+
+    def __init__(self, call: Call) -> None:
+        """Raises CniError."""
+        try:
+            fields = call.fields()
+            self.subnet_file = fields.text("subnetFile") or DEFAULT_SUBNET_FILE
+            self.data_dir = fields.text("dataDir") or DEFAULT_DATA_DIR
+            self.delegate = _section(fields, "delegate")
+            self.ipam = _section(fields, "ipam")
+            self.runtime_config = lookup(call.conf, "runtimeConfig")
+            self.own_version = fields.text("cniVersion")
+        except JsonTypeError as error:
+            raise CniError(f"failed to load netconf: {error}") from None
+        if not isinstance(self.delegate.get("type", ""), str):
+            raise CniError("'delegate' dictionary, if present, must have (string) 'type' field")
+        for key in ("name", "ipam"):
+            if key in self.delegate:
+                raise CniError(f"'delegate' dictionary must not have '{key}' field, it'll be set by flannel")
+
+
+def _section(fields: Fields, key: str) -> dict[str, Any]:
+    section = fields.child(key, "map[string]interface {}")
+    return dict(section.data) if section else {}
+
+
+def delegate_conf(call: Call, config: Config, env: SubnetEnv) -> dict[str, Any]:
+    """The delegate's configuration: what the user gave it, completed from subnet.env."""
+    conf = dict(config.delegate)
+    if config.runtime_config is not None:
+        conf["runtimeConfig"] = config.runtime_config
+    conf["name"] = call.name
+    conf.setdefault("type", "bridge")
+    conf.setdefault("ipMasq", not env.ip_masq)
+    conf.setdefault("mtu", env.mtu)
+    if conf["type"] == "bridge":
+        conf.setdefault("isGateway", True)
+        if env.gso_max_size:
+            conf.setdefault("gsoMaxSize", env.gso_max_size)
+    if config.own_version:
+        conf["cniVersion"] = config.own_version
+    conf["ipam"] = _delegate_ipam(config, env)
+    return conf
+
+
+def _delegate_ipam(config: Config, env: SubnetEnv) -> dict[str, Any]:
+    ipam = dict(config.ipam)
+    ipam.setdefault("type", "host-local")
+    ipam["ranges"] = [[{"subnet": str(subnet)}] for subnet in (env.subnet, env.subnet_v6) if subnet]
+    given = Fields(ipam, "IPAM").children("routes", "Route")
+    routes = [Route.read(item).to_json() for item in given]
+    ipam["routes"] = routes + [{"dst": str(network)} for network in env.networks + env.networks_v6]
+    return ipam
+
+
+class SavedConf:
+    """The files that keep an attachment's delegate configuration."""
+
+    def __init__(self, data_dir: str, container_id: str, ifname: str) -> None:
+        self._data_dir = data_dir
+        self._shared = f"{data_dir}/{container_id}"
+        self._own = f"{data_dir}/{container_id}@{ifname}"
+
+    def save(self, conf: dict[str, Any]) -> None:
+        """Keep `conf`. Raises OSError."""
+        os.makedirs(self._data_dir, 0o700, exist_ok=True)
+        text = dumps(conf, sort_keys=True).encode()
+        write_atomic(self._own, text)
+        if not os.path.exists(self._shared):
+            write_atomic(self._shared, text)
+
+    def load(self, network: str) -> dict[str, Any] | None:
+        """The kept configuration, None if there is none for this network or it is torn."""
+        for path in (self._own, self._shared):
+            conf = decode(read_file(path))
+            if conf is not None and conf.get("name") == network:
+                return conf
+        return None
+
+    def forget(self) -> None:
+        """Remove what `save` made."""
+        own = read_file(self._own)
+        if own is None or own == read_file(self._shared):
+            remove(self._shared)
+        for path in (self._own, temporary_of(self._own), temporary_of(self._shared)):
+            remove(path)
+
+
+def decode(text: bytes | None) -> dict[str, Any] | None:
+    """A configuration from a file's content; None if it is not one that could be delegated."""
+    try:
+        conf = loads(text or b"")
+    except JsonSyntaxError:
+        return None
+    return conf if isinstance(conf, dict) and isinstance(conf.get("type"), str) else None
+
+
+def add(call: Call) -> Result | None:
+    """Complete the delegate's configuration, keep it, and run the delegate."""
+    config = Config(call)
+    conf = delegate_conf(call, config, SubnetEnv(config.subnet_file))
+    saved = SavedConf(config.data_dir, call.container_id, call.ifname)
+    saved.save(conf)
+    try:
+        return delegate(call, conf["type"], "ADD", conf)
+    except CniError as error:
+        _undo(call, conf, saved)
+        raise CniError(f"failed to delegate add: {error.msg}", error.code, error.details) from None
+
+
+def _undo(call: Call, conf: dict[str, Any], saved: SavedConf) -> None:
+    """After a failed ADD. If the delegate cannot clean up either, its configuration stays for the runtime's DEL."""
+    try:
+        delegate(call, conf["type"], "DEL", conf)
+        saved.forget()
+    except (CniError, OSError):
+        return
+
+
+def delete(call: Call) -> None:
+    """Run the delegate with the configuration of its ADD, and forget that when it has succeeded."""
+    config = Config(call)
+    saved = SavedConf(config.data_dir, call.container_id, call.ifname)
+    conf = saved.load(call.name) or _current_conf(call, config)
+    if conf is None:  # neither a trace of an ADD nor a subnet: nothing was ever made
+        return
+    delegate(call, conf["type"], "DEL", conf)
+    saved.forget()
+
+
+def _current_conf(call: Call, config: Config) -> dict[str, Any] | None:
+    """The configuration that an ADD would use now, None without a usable subnet.env."""
+    try:
+        return delegate_conf(call, config, SubnetEnv(config.subnet_file))
+    except CniError:
+        return None
+
+
+def check(call: Call) -> None:
+    """The delegate checks what it made."""
+    config = Config(call)
+    conf = SavedConf(config.data_dir, call.container_id, call.ifname).load(call.name)
+    if conf is None:
+        conf = delegate_conf(call, config, SubnetEnv(config.subnet_file))
+    previous = lookup(call.conf, "prevResult")
+    if previous is not None:
+        conf = {**conf, "prevResult": previous}
+    delegate(call, conf["type"], "CHECK", conf)
+
+
+def gc(call: Call) -> None:
+    """Remove the kept configurations of pods that are gone, after the delegate has removed what it made for them."""
+    valid = call.valid_attachments()
+    if valid is None:
+        return
+    config = Config(call)
+    stale = _stale_files(config.data_dir, call.name, valid)
+    conf = _current_conf(call, config) or next(iter(stale.values()), None)
+    if conf is not None:
+        given = {key: value for key in GC_KEYS if (value := lookup(call.conf, key)) is not None}
+        delegate(call, conf["type"], "GC", {**conf, **given})
+    for path in stale:
+        remove(path)
+
+
+def _stale_files(data_dir: str, network: str, valid: set[Attachment]) -> dict[str, dict[str, Any]]:
+    """The files of this network's attachments that are not valid, with their content."""
+    ids = {attachment.container_id for attachment in valid}
+    stale = {}
+    for name in os.listdir(data_dir) if os.path.isdir(data_dir) else []:
+        container_id, own, ifname = name.partition("@")
+        alive = Attachment(container_id, ifname) in valid if own else container_id in ids
+        conf = None if alive else decode(read_file(f"{data_dir}/{name}"))
+        if conf is not None and conf.get("name") == network:
+            stale[f"{data_dir}/{name}"] = conf
+    return stale
+
+
+def status(call: Call) -> None:
+    """Ready when subnet.env is complete and the delegate is ready."""
+    config = Config(call)
+    try:
+        env = SubnetEnv(config.subnet_file)
+    except CniError as error:
+        raise CniError(error.msg, PLUGIN_NOT_AVAILABLE, error.details) from None
+    conf = delegate_conf(call, config, env)
+    delegate(call, conf["type"], "STATUS", conf)
+
+
+PLUGIN = Plugin("flannel", add=add, delete=delete, check=check, gc=gc, status=status)
+
+if __name__ == "__main__":
+    main(PLUGIN)

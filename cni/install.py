@@ -1,0 +1,234 @@
+"""`udplane cni install`: puts the plugins where a container runtime looks for them, and takes them away again.
+
+In the bin directory:
+
+    bridge, host-local, flannel ...     launchers, all links to one small script
+    .udplane/lib-<hash>/cni/            the package, with its byte code, so that no checkout or venv is needed
+    .udplane/replaced/                  other plugins of the same names that were there before
+
+The bin directory may be another machine's, or a host's that is mounted into a container: launchers find the package
+relative to themselves, and `--python` names the interpreter as it is called over there. Every file appears by a
+rename, so a runtime that starts a plugin meanwhile gets the old one or the new one. The package's directory is named
+by its content; the one before stays until the next installation, for plugins that are running.
+
+In the configuration directory: a conflist with flannel and portmap, unless there is a file of that name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+
+from cni.lib.gojson import dumps
+from cni.lib.lean import sha512
+from cni.lib.registry import MODULES
+from cni.lib.store import read_file, remove, write_atomic
+
+LAUNCHER = '''\
+#!{python} -IS
+"""The CNI plugins of udplane: one file under every plugin's name. Put here by `udplane cni install`."""
+import os, sys
+sys.path.append(os.path.realpath(__file__).rpartition("/")[0] + "/.udplane/{library}")
+from cni.lib.launch import main
+main(sys.argv[0])
+'''
+MARK = b"The CNI plugins of udplane"
+MARK_WITHIN = 300
+CONFLIST_NAME = "10-udplane.conflist"
+# 1.0.0 is what containerd 1.6 and podman 4.3 read as well; they refuse results of 1.1.0.
+CONFLIST = {
+    "cniVersion": "1.0.0",
+    "name": "udplane",
+    "plugins": [
+        {"type": "flannel", "delegate": {"hairpinMode": True, "isDefaultGateway": True}},
+        {"type": "portmap", "capabilities": {"portMappings": True}},
+    ],
+}
+OLDEST_PYTHON = (3, 11)
+KEPT_LIBRARIES = 2
+
+
+class InstallError(Exception):
+    """What went wrong and what to do about it, in one line."""
+
+
+def main(argv: list[str]) -> int:
+    """Install or uninstall as `argv` says. Gives the exit status: 0 done, 1 failed, 2 wrong usage."""
+    try:
+        options = _parse(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    try:
+        if options.uninstall:
+            uninstall(options.bin_dir, options.conf_dir)
+        else:
+            install(options.bin_dir, options.conf_dir, options.python)
+    except InstallError as error:
+        print(f"udplane cni install: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"udplane cni install: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="udplane cni install", description="Install the CNI plugins under their official names, or undo that."
+    )
+    parser.add_argument("--bin-dir", required=True, metavar="DIR", help="where the runtime looks for plugins")
+    parser.add_argument("--conf-dir", metavar="DIR", help="where it looks for conflists; without it none is written")
+    parser.add_argument(
+        "--python",
+        metavar="PATH",
+        default=os.path.realpath(sys.executable),
+        help="the interpreter as the plugins' machine calls it (default: %(default)s)",
+    )
+    parser.add_argument("--uninstall", action="store_true", help="take away what was installed")
+    return parser.parse_args(argv)
+
+
+def install(bin_dir: str, conf_dir: str | None, python: str) -> None:
+    """Install every plugin of the package. Raises InstallError, OSError."""
+    if not python.startswith("/"):
+        raise InstallError(f"--python {python}: give the interpreter's absolute path")
+    runs_here = _check_python(python)
+    os.makedirs(f"{bin_dir}/.udplane", exist_ok=True)
+    library = _install_library(bin_dir, python if runs_here else None)
+    launcher = f"{bin_dir}/.udplane/launcher"
+    write_atomic(launcher, LAUNCHER.format(python=python, library=library).encode(), 0o755)
+    os.chmod(launcher, 0o755)
+    for name in _available():
+        _set_aside(bin_dir, name)
+        _link(launcher, f"{bin_dir}/{name}")
+    _remove_old_libraries(bin_dir)
+    print(f"installed in {bin_dir}: {' '.join(_available())}")
+    if conf_dir:
+        _install_conflist(conf_dir)
+
+
+def _available() -> list[str]:
+    """The plugins that this package has."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    return [
+        name
+        for name, module in MODULES.items()
+        if os.path.exists(f"{here}/{module}.py") or os.path.exists(f"{here}/{module}/__init__.py")
+    ]
+
+
+def _check_python(python: str) -> bool:
+    """Whether the interpreter runs here, as it does not when the bin directory is another machine's."""
+    if not os.access(python, os.X_OK):
+        print(f"note: there is no {python} here; the plugins' machine has to have it", file=sys.stderr)
+        return False
+    code = "import sys; print(sys.version_info[0], sys.version_info[1])"
+    answer = subprocess.run([python, "-IS", "-c", code], capture_output=True, text=True, check=False)
+    numbers = answer.stdout.split()
+    if answer.returncode != 0 or len(numbers) != 2 or tuple(map(int, numbers)) < OLDEST_PYTHON:
+        raise InstallError(f"{python} is not Python 3.11 or newer: choose another with --python")
+    return True
+
+
+def _sources() -> dict[str, bytes]:
+    """The package's source files by their path below the package."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    found = {}
+    for directory, _, names in os.walk(here):
+        for name in names:
+            if name.endswith(".py"):
+                path = f"{directory}/{name}"
+                with open(path, "rb") as file:
+                    found[os.path.relpath(path, here)] = file.read()
+    return dict(sorted(found.items()))
+
+
+def _install_library(bin_dir: str, python: str | None) -> str:
+    """Copy the package and compile it with the interpreter that will run it; gives its directory's name."""
+    sources = _sources()
+    content = b"".join(path.encode() + b"\0" + text for path, text in sources.items())
+    name = f"lib-{sha512(content).hexdigest()[:16]}"
+    target = f"{bin_dir}/.udplane/{name}"
+    if not os.path.isdir(target):
+        temporary = f"{target}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        for path, text in sources.items():
+            os.makedirs(os.path.dirname(f"{temporary}/cni/{path}"), exist_ok=True)
+            with open(f"{temporary}/cni/{path}", "wb") as file:
+                file.write(text)
+        os.rename(temporary, target)
+    os.utime(target)
+    if python:  # without byte code the plugins still run, and leave it there themselves
+        subprocess.run([python, "-I", "-m", "compileall", "-q", target], check=False, stdout=subprocess.DEVNULL)
+    return name
+
+
+def _is_launcher(path: str) -> bool:
+    with open(path, "rb") as file:
+        return MARK in file.read(MARK_WITHIN)
+
+
+def _set_aside(bin_dir: str, name: str) -> None:
+    """Keep another plugin of that name, for uninstall to put back."""
+    path = f"{bin_dir}/{name}"
+    if os.path.isfile(path) and not _is_launcher(path):
+        os.makedirs(f"{bin_dir}/.udplane/replaced", exist_ok=True)
+        _link(path, f"{bin_dir}/.udplane/replaced/{name}")
+
+
+def _link(source: str, target: str) -> None:
+    """Make `target` another name of `source`, in place of what it was; a copy where links are not possible."""
+    temporary = f"{os.path.dirname(target)}/.{os.path.basename(target)}.tmp"
+    remove(temporary)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        shutil.copy2(source, temporary)
+    os.rename(temporary, target)
+    remove(temporary)  # renaming a link onto another link of the same file does nothing
+
+
+def _remove_old_libraries(bin_dir: str) -> None:
+    root = f"{bin_dir}/.udplane"
+    libraries = [f"{root}/{name}" for name in os.listdir(root) if name.startswith("lib-")]
+    libraries.sort(key=lambda path: os.stat(path).st_mtime, reverse=True)
+    for path in libraries[KEPT_LIBRARIES:]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _install_conflist(conf_dir: str) -> None:
+    path = f"{conf_dir}/{CONFLIST_NAME}"
+    text = (dumps(CONFLIST, indent=2) + "\n").encode()
+    present = read_file(path)
+    if present not in (None, text):
+        print(f"kept {path}, which somebody has changed; remove it and install again to get the default")
+        return
+    os.makedirs(conf_dir, exist_ok=True)
+    write_atomic(path, text, 0o644)
+    print(f"installed {path}")
+
+
+def uninstall(bin_dir: str, conf_dir: str | None) -> None:
+    """Take away what `install` made and put back what it replaced. Raises OSError."""
+    for name in MODULES:
+        path = f"{bin_dir}/{name}"
+        if os.path.isfile(path) and _is_launcher(path):
+            remove(path)
+        kept = f"{bin_dir}/.udplane/replaced/{name}"
+        if os.path.exists(kept):
+            os.rename(kept, path)
+    if os.path.isdir(f"{bin_dir}/.udplane"):
+        shutil.rmtree(f"{bin_dir}/.udplane")
+    print(f"uninstalled from {bin_dir}")
+    if conf_dir:
+        path = f"{conf_dir}/{CONFLIST_NAME}"
+        if read_file(path) == (dumps(CONFLIST, indent=2) + "\n").encode():
+            remove(path)
+            print(f"removed {path}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
