@@ -1,5 +1,243 @@
+/*
+ * What Python may call of the fast path, in declarations that both cffi and the C compiler read.
+ *
+ * Addresses are 16 bytes in network order, IPv4 as ::ffff:a.b.c.d. Times are nanoseconds of the monotonic clock.
+ * Functions that can fail return -errno. No function prints or exits.
+ */
+
 /**
- * dp_checksum() - the Internet checksum (RFC 1071) of a run of bytes
+ * struct dp_config - what an engine knows of its node; see dataplane.engine.EngineConfig
+ * @sender4: source address of ICMP errors, the first four bytes
+ * @sender6: source address of ICMPv6 errors
+ * @has_sender4: whether @sender4 is set
+ * @has_sender6: whether @sender6 is set
+ * @carry_tos: carry DSCP and ECN between inner and outer header
+ * @check_sender: accept packets of a lease only from its own underlay address
+ * @mtu: bytes of the largest inner packet
+ * @icmp_rate: ICMP errors a second, in the long run; 0 for none
+ * @icmp_burst: ICMP errors that may go out at once
+ */
+struct dp_config {
+    uint8_t sender4[16];
+    uint8_t sender6[16];
+    uint8_t has_sender4;
+    uint8_t has_sender6;
+    uint8_t carry_tos;
+    uint8_t check_sender;
+    uint32_t mtu;
+    uint32_t icmp_rate;
+    uint32_t icmp_burst;
+};
+
+/**
+ * struct dp_batch - the arrays of a dataplane.batch.PacketBatch, owned by it
+ * @count: packets in the batch
+ * @arena: bytes of all packets
+ * @offset: where each packet lies in @arena
+ * @length: bytes of each packet
+ * @received: bytes of each packet as it was read
+ * @verdict: an enum dp_verdict each
+ * @egress: an enum dp_egress each
+ * @next_hop: peer id each, or -1
+ * @tos: TOS byte of each outer header
+ * @source: underlay address that each datagram came from, 16 bytes each
+ */
+struct dp_batch {
+    size_t count;
+    uint8_t *arena;
+    uint32_t *offset;
+    uint32_t *length;
+    uint32_t *received;
+    uint8_t *verdict;
+    uint8_t *egress;
+    int32_t *next_hop;
+    uint8_t *tos;
+    uint8_t *source;
+};
+
+/**
+ * struct dp_peer - a node on the other side of the underlay
+ * @address: its underlay address
+ * @id: a small number, at most DP_MAX_PEER_ID
+ * @generation: tells apart two peers that had the same id one after the other; never 0
+ * @port: its UDP port, in host byte order
+ */
+struct dp_peer {
+    uint8_t address[16];
+    int32_t id;
+    uint32_t generation;
+    uint32_t port;
+};
+
+/**
+ * struct dp_prefix - a pod subnet
+ * @key: its first address
+ * @length: bits of @key that count, 0 to 128
+ * @peer: id of the peer that owns it
+ */
+struct dp_prefix {
+    uint8_t key[16];
+    uint32_t length;
+    int32_t peer;
+};
+
+/**
+ * struct dp_counters - what one worker has counted; only that worker writes
+ * @packets: packets by direction and verdict
+ * @bytes: their bytes
+ * @events: events
+ */
+struct dp_counters {
+    uint64_t packets[DP_DIRECTION_COUNT][DP_VERDICT_COUNT];
+    uint64_t bytes[DP_DIRECTION_COUNT][DP_VERDICT_COUNT];
+    uint64_t events[DP_EVENT_COUNT];
+};
+
+/**
+ * struct dp_peer_counters - a worker's traffic with one peer
+ * @tx_packets: packets sent to it
+ * @tx_bytes: their inner bytes
+ * @rx_packets: packets received from it and forwarded
+ * @rx_bytes: their inner bytes
+ * @last_rx_ns: when the last of these came
+ * @generation: of the peer that all this is about
+ */
+struct dp_peer_counters {
+    uint64_t tx_packets;
+    uint64_t tx_bytes;
+    uint64_t rx_packets;
+    uint64_t rx_bytes;
+    uint64_t last_rx_ns;
+    uint32_t generation;
+};
+
+struct dp_engine;
+struct dp_worker;
+
+/**
+ * dp_engine_new() - make an engine, with one worker for the functions that take a batch
+ * @config: copied
+ *
+ * Return: the engine, to be given to dp_engine_free(), or NULL when memory is short.
+ */
+struct dp_engine *dp_engine_new(const struct dp_config *config);
+
+/**
+ * dp_engine_free() - free an engine and all its workers, none of which may be running
+ * @engine: the engine, or NULL
+ */
+void dp_engine_free(struct dp_engine *engine);
+
+/**
+ * dp_engine_set_routes() - forward by other routes from now on
+ * @engine: the engine
+ * @peers: all peers
+ * @n_peers: how many
+ * @prefixes: all prefixes
+ * @n_prefixes: how many
+ *
+ * Workers take the new routes at their next turn; the old ones are freed once none can be using them. Path MTUs of
+ * peers that stay are kept. To be called by one thread at a time.
+ *
+ * Return: 0, -EINVAL when an id or a length is out of range, or -ENOMEM; then the old routes stay.
+ */
+int dp_engine_set_routes(struct dp_engine *engine, const struct dp_peer *peers, size_t n_peers,
+                         const struct dp_prefix *prefixes, size_t n_prefixes);
+
+/**
+ * dp_engine_lookup() - find the peer that owns an address
+ * @engine: the engine
+ * @key: the address
+ *
+ * To be called by the thread that sets the routes.
+ *
+ * Return: the peer's id, or -1.
+ */
+int32_t dp_engine_lookup(struct dp_engine *engine, const uint8_t *key);
+
+/**
+ * dp_engine_set_path_mtu() - note what the path to a peer carries
+ * @engine: the engine
+ * @peer: the peer's id; unknown ones are ignored
+ * @mtu: bytes of the largest inner packet; 0 for as configured
+ *
+ * To be called by the thread that sets the routes.
+ */
+void dp_engine_set_path_mtu(struct dp_engine *engine, int32_t peer, uint32_t mtu);
+
+/**
+ * dp_engine_path_mtu() - bytes of the largest inner packet to a peer
+ * @engine: the engine
+ * @peer: the peer's id
+ *
+ * To be called by the thread that sets the routes.
+ *
+ * Return: the number; the configured one for an unknown peer.
+ */
+uint32_t dp_engine_path_mtu(struct dp_engine *engine, int32_t peer);
+
+/**
+ * dp_engine_encapsulate() - decide about packets read from the TUN
+ * @engine: the engine
+ * @batch: the packets
+ * @now_ns: the time
+ */
+void dp_engine_encapsulate(struct dp_engine *engine, const struct dp_batch *batch, uint64_t now_ns);
+
+/**
+ * dp_engine_decapsulate() - decide about datagrams read from the underlay
+ * @engine: the engine
+ * @batch: the datagrams
+ * @now_ns: the time
+ */
+void dp_engine_decapsulate(struct dp_engine *engine, const struct dp_batch *batch, uint64_t now_ns);
+
+/**
+ * dp_engine_refuse_too_big() - turn an encapsulated packet that the underlay refused into TOO_BIG
+ * @engine: the engine
+ * @batch: the packets
+ * @i: which of them
+ * @now_ns: the time
+ */
+void dp_engine_refuse_too_big(struct dp_engine *engine, const struct dp_batch *batch, size_t i, uint64_t now_ns);
+
+/**
+ * dp_engine_count() - count every packet of a batch under its final verdict
+ * @engine: the engine
+ * @direction: an enum dp_direction
+ * @batch: the packets
+ * @now_ns: the time
+ */
+void dp_engine_count(struct dp_engine *engine, int direction, const struct dp_batch *batch, uint64_t now_ns);
+
+/**
+ * dp_engine_worker() - one of the engine's workers
+ * @engine: the engine
+ * @i: 0 for the one that takes batches, then those added, in order
+ *
+ * Return: the worker, or NULL when there are fewer.
+ */
+struct dp_worker *dp_engine_worker(struct dp_engine *engine, size_t i);
+
+/**
+ * dp_worker_counters() - what a worker has counted
+ * @worker: the worker
+ *
+ * Return: the live counters, valid as long as the engine; a reader sees no torn numbers.
+ */
+const struct dp_counters *dp_worker_counters(const struct dp_worker *worker);
+
+/**
+ * dp_worker_peer_counters() - what a worker has counted of its traffic with one peer
+ * @worker: the worker
+ * @peer: the peer's id
+ *
+ * Return: the live counters, or NULL when there are none.
+ */
+const struct dp_peer_counters *dp_worker_peer_counters(const struct dp_worker *worker, int32_t peer);
+
+/**
+ * dp_checksum() - the Internet checksum (RFC 1071)
  * @data: the bytes
  * @len: how many
  *

@@ -1,0 +1,183 @@
+"""The native engine: the packet rules in C, and a loop in C that runs without the interpreter lock.
+
+This module is the control side: it hands routes and path MTUs to the engine in C, and reads its counters while its
+workers are busy. What happens to packets is in native/: decide.c has the rules, loop.c the loop. The two sides
+share no locks; native/engine.h says how routes get across.
+"""
+
+import os
+import struct
+import threading
+from typing import Any
+
+from dataplane._native import ffi, lib
+from dataplane.batch import PacketBatch
+from dataplane.counters import Counters, PeerCounters
+from dataplane.engine import EngineConfig
+from dataplane.routes import RouteSnapshot, address_key
+from dataplane.verdicts import Direction, Event, Verdict
+
+PEER = struct.Struct("=16siII")
+"""struct dp_peer"""
+
+PREFIX = struct.Struct("=16sIi")
+"""struct dp_prefix"""
+
+_UINT8_ARRAYS = ("arena", "verdict", "egress", "tos", "source")
+_UINT32_ARRAYS = ("offset", "length", "received")
+
+
+class NativeEngine:
+    """Decides about batches like any engine; see `dataplane.engine.Engine` for the contract of each method."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self._engine = ffi.gc(lib.dp_engine_new(_config(config)), lib.dp_engine_free)
+        if self._engine == ffi.NULL:
+            raise MemoryError
+        self._control = threading.Lock()
+        """Held while one thread changes what the engine shares with its workers."""
+        self._generations: dict[int, int] = {}
+        """By peer id; a peer that takes over the id of one that is gone gets a new number."""
+        self._last_generation = 0
+        self._batch: tuple[PacketBatch, Any] | None = None
+
+    def set_routes(self, snapshot: RouteSnapshot) -> None:
+        """Use these routes from the next batch, or the next turn of a worker, on."""
+        with self._control:
+            generations = {peer: self._generation(peer) for peer in snapshot.peers}
+            peers = [
+                PEER.pack(address_key(peer.address), peer.id, generations[peer.id], peer.port)
+                for peer in snapshot.peers.values()
+            ]
+            prefixes = [
+                PREFIX.pack(key, length, peer)
+                for length, table in snapshot.prefixes.items()
+                for key, peer in table.items()
+            ]
+            _check(
+                lib.dp_engine_set_routes(
+                    self._engine,
+                    ffi.from_buffer("struct dp_peer[]", b"".join(peers)),
+                    len(peers),
+                    ffi.from_buffer("struct dp_prefix[]", b"".join(prefixes)),
+                    len(prefixes),
+                )
+            )
+            self._generations = generations
+
+    def set_path_mtu(self, peer: int, mtu: int) -> None:
+        """Note what the path to `peer` carries."""
+        with self._control:
+            lib.dp_engine_set_path_mtu(self._engine, peer, mtu)
+
+    def path_mtu(self, peer: int) -> int:
+        """Bytes of the largest inner packet to `peer`."""
+        with self._control:
+            return int(lib.dp_engine_path_mtu(self._engine, peer))
+
+    def encapsulate(self, batch: PacketBatch, now_ns: int) -> None:
+        """Decide about packets read from the TUN."""
+        lib.dp_engine_encapsulate(self._engine, self._pointers(batch), now_ns)
+
+    def decapsulate(self, batch: PacketBatch, now_ns: int) -> None:
+        """Decide about datagrams read from the underlay."""
+        lib.dp_engine_decapsulate(self._engine, self._pointers(batch), now_ns)
+
+    def refuse_too_big(self, batch: PacketBatch, i: int, now_ns: int) -> None:
+        """Turn the encapsulated packet `i` into TOO_BIG."""
+        lib.dp_engine_refuse_too_big(self._engine, self._pointers(batch), i, now_ns)
+
+    def count(self, direction: Direction, batch: PacketBatch, now_ns: int) -> None:
+        """Count every packet of `batch` under its final verdict."""
+        lib.dp_engine_count(self._engine, direction, self._pointers(batch), now_ns)
+
+    def counters(self) -> Counters:
+        """The sum over all workers at this moment."""
+        total = Counters()
+        for worker in self._workers():
+            counted = lib.dp_worker_counters(worker)
+            for event in Event:
+                total.events[event] += counted.events[event]
+            for direction in Direction:
+                for verdict in Verdict:
+                    total.packets[direction][verdict] += counted.packets[direction][verdict]
+                    total.bytes[direction][verdict] += counted.bytes[direction][verdict]
+            for peer, generation in self._generations.items():
+                _add_peer(total, peer, generation, lib.dp_worker_peer_counters(worker, peer))
+        return total
+
+    def _workers(self) -> list[Any]:
+        workers: list[Any] = []
+        while (worker := lib.dp_engine_worker(self._engine, len(workers))) != ffi.NULL:
+            workers.append(worker)
+        return workers
+
+    def _generation(self, peer: int) -> int:
+        known = self._generations.get(peer)
+        if known is None:
+            self._last_generation += 1
+            known = self._last_generation
+        return known
+
+    def _pointers(self, batch: PacketBatch) -> Any:
+        """The struct dp_batch of `batch`, made anew only when another batch comes."""
+        if self._batch is None or self._batch[0] is not batch:
+            self._batch = (batch, _BatchPointers(batch))
+        pointers = self._batch[1]
+        pointers.struct.count = batch.count
+        return pointers.struct
+
+
+class _BatchPointers:
+    """A struct dp_batch, and what keeps the memory that it points to in place."""
+
+    def __init__(self, batch: PacketBatch) -> None:
+        self.struct = ffi.new("struct dp_batch *")
+        self._buffers = []
+        for name in _UINT8_ARRAYS:
+            self._point(name, "uint8_t[]", getattr(batch, name))
+        for name in _UINT32_ARRAYS:
+            self._point(name, "uint32_t[]", getattr(batch, name))
+        self._point("next_hop", "int32_t[]", batch.next_hop)
+
+    def _point(self, name: str, kind: str, array: Any) -> None:
+        buffer = ffi.from_buffer(kind, array, require_writable=True)
+        self._buffers.append(buffer)
+        setattr(self.struct, name, buffer)
+
+
+def _config(config: EngineConfig) -> Any:
+    """The struct dp_config of `config`."""
+    result = ffi.new("struct dp_config *")
+    if config.address4:
+        result.sender4, result.has_sender4 = config.address4.packed.ljust(16, b"\0"), 1
+    if config.address6:
+        result.sender6, result.has_sender6 = config.address6.packed, 1
+    result.carry_tos = config.carry_tos
+    result.check_sender = config.check_sender
+    result.mtu = config.mtu
+    result.icmp_rate = config.icmp_rate
+    result.icmp_burst = config.icmp_burst
+    return result
+
+
+def _add_peer(total: Counters, peer: int, generation: int, counted: Any) -> None:
+    """Add a worker's traffic with one peer; what was counted for an earlier peer of this id is left out."""
+    if counted == ffi.NULL or counted.generation != generation:
+        return
+    total.peers.setdefault(peer, PeerCounters()).add(
+        PeerCounters(counted.tx_packets, counted.tx_bytes, counted.rx_packets, counted.rx_bytes, counted.last_rx_ns)
+    )
+
+
+def _check(status: int) -> int:
+    """Raise the OSError of a negative status."""
+    if status < 0:
+        raise OSError(-status, os.strerror(-status))
+    return status
+
+
+def create(config: EngineConfig) -> NativeEngine:
+    """Make the engine."""
+    return NativeEngine(config)

@@ -1,0 +1,130 @@
+/* decide.c - the packet rules, one packet at a time. */
+#include "decide.h"
+
+#define ECN_MASK  0x03
+#define DROP_THIS 0xff
+
+/* ECN bits of a packet that leaves a tunnel, by those of its inner and its outer header (RFC 6040 4.2, figure 4). */
+static const uint8_t ecn_after_tunnel[4][4] = {
+    {0, 0, 0, DROP_THIS},
+    {1, 1, 1, 3},
+    {2, 1, 2, 3},
+    {3, 3, 3, 3},
+};
+
+void dp_refuse(struct dp_worker *worker, struct dp_packet *packet, enum dp_verdict reason, uint32_t mtu,
+               uint64_t now_ns)
+{
+    const struct dp_config *config = &worker->engine->config;
+    enum dp_event event;
+
+    packet->verdict = (uint8_t)reason;
+    packet->peer = NO_PEER;
+    packet->egress = DP_EGRESS_NONE;
+    if (!dp_icmp_answers(reason))
+        return;
+    int v4 = is_v4(packet->data);
+    if (!(v4 ? config->has_sender4 : config->has_sender6) || !dp_icmp_may_answer(packet->data, packet->len)) {
+        event = DP_EVENT_ICMP_UNFIT;
+    } else if (!dp_bucket_take(&worker->engine->bucket, now_ns)) {
+        event = DP_EVENT_ICMP_LIMITED;
+    } else {
+        const uint8_t *sender = v4 ? config->sender4 : config->sender6;
+        event = DP_EVENT_ICMP_SENT;
+        packet->len = (uint32_t)dp_icmp_put_error(packet->data, packet->len, reason, sender, mtu, &packet->data);
+        packet->egress = DP_EGRESS_TUN;
+    }
+    dp_counter_add(&worker->counters.events[event], 1);
+}
+
+void dp_refuse_too_big(struct dp_worker *worker, const struct dp_routes *routes, struct dp_packet *packet,
+                       uint64_t now_ns)
+{
+    uint32_t mtu = dp_routes_path_mtu(routes, &worker->engine->config, packet->peer);
+    dp_packet_change_ttl(packet->data, +1);
+    dp_refuse(worker, packet, DP_VERDICT_TOO_BIG, mtu, now_ns);
+}
+
+static enum dp_verdict encapsulation_verdict(const struct dp_config *config, const struct dp_routes *routes,
+                                             struct dp_packet *packet)
+{
+    enum dp_verdict verdict = dp_packet_check(packet->data, packet->len);
+
+    if (verdict != DP_VERDICT_FORWARDED)
+        return verdict;
+    struct dp_key destination = dp_packet_destination(packet->data);
+    packet->peer = dp_routes_lookup(routes, &destination);
+    if (packet->peer == NO_PEER)
+        return DP_VERDICT_NO_ROUTE;
+    if (dp_packet_ttl(packet->data) <= 1)
+        return DP_VERDICT_TTL_EXCEEDED;
+    if (packet->wire_len > dp_routes_path_mtu(routes, config, packet->peer))
+        return DP_VERDICT_TOO_BIG;
+    return DP_VERDICT_FORWARDED;
+}
+
+void dp_encapsulate(struct dp_worker *worker, const struct dp_routes *routes, struct dp_packet *packet, uint64_t now_ns)
+{
+    const struct dp_config *config = &worker->engine->config;
+
+    packet->peer = NO_PEER;
+    packet->verdict = (uint8_t)encapsulation_verdict(config, routes, packet);
+    if (packet->verdict != DP_VERDICT_FORWARDED) {
+        dp_refuse(worker, packet, packet->verdict, dp_routes_path_mtu(routes, config, packet->peer), now_ns);
+        return;
+    }
+    dp_packet_change_ttl(packet->data, -1);
+    packet->tos = config->carry_tos ? dp_packet_tos(packet->data) : 0;
+    packet->egress = DP_EGRESS_UNDERLAY;
+}
+
+/* The peer that may send a packet with this inner source, or NO_PEER. */
+static int32_t owner(const struct dp_config *config, const struct dp_routes *routes, const uint8_t *packet,
+                     const struct dp_key *sender)
+{
+    struct dp_key source = dp_packet_source(packet);
+    int32_t peer = dp_routes_lookup(routes, &source);
+
+    if (peer != NO_PEER && config->check_sender && !dp_key_equal(&routes->peers[peer].key, sender))
+        return NO_PEER;
+    return peer;
+}
+
+static enum dp_verdict decapsulation_verdict(const struct dp_config *config, const struct dp_routes *routes,
+                                             struct dp_packet *packet, const struct dp_key *sender, uint8_t *ecn)
+{
+    enum dp_verdict verdict;
+
+    if (config->check_sender && !dp_routes_is_sender(routes, sender))
+        return DP_VERDICT_UNKNOWN_SENDER;
+    verdict = dp_packet_check(packet->data, packet->len);
+    if (verdict != DP_VERDICT_FORWARDED)
+        return verdict;
+    packet->peer = owner(config, routes, packet->data, sender);
+    if (packet->peer == NO_PEER)
+        return DP_VERDICT_FOREIGN_SOURCE;
+    *ecn = dp_packet_tos(packet->data) & ECN_MASK;
+    if (config->carry_tos)
+        *ecn = ecn_after_tunnel[*ecn][packet->tos & ECN_MASK];
+    if (*ecn == DROP_THIS)
+        return DP_VERDICT_ECN_LOST;
+    if (dp_packet_ttl(packet->data) <= 1)
+        return DP_VERDICT_TTL_EXCEEDED;
+    return DP_VERDICT_FORWARDED;
+}
+
+void dp_decapsulate(struct dp_worker *worker, const struct dp_routes *routes, struct dp_packet *packet,
+                    const struct dp_key *sender, uint64_t now_ns)
+{
+    uint8_t ecn = 0;
+
+    packet->peer = NO_PEER;
+    packet->verdict = (uint8_t)decapsulation_verdict(&worker->engine->config, routes, packet, sender, &ecn);
+    if (packet->verdict != DP_VERDICT_FORWARDED) {
+        dp_refuse(worker, packet, packet->verdict, 0, now_ns);
+        return;
+    }
+    dp_packet_set_ecn(packet->data, ecn);
+    dp_packet_change_ttl(packet->data, -1);
+    packet->egress = DP_EGRESS_TUN;
+}

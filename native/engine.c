@@ -1,0 +1,221 @@
+/* engine.c - engines, workers, and the exchange of route snapshots between control and workers. */
+#include "engine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct dp_engine *dp_engine_new(const struct dp_config *config)
+{
+    struct dp_engine *engine = calloc(1, sizeof *engine);
+    struct dp_routes *routes;
+
+    if (!engine)
+        return NULL;
+    engine->config = *config;
+    dp_bucket_init(&engine->bucket, config->icmp_rate, config->icmp_burst);
+    if (dp_routes_new(NULL, 0, NULL, 0, &routes)) {
+        free(engine);
+        return NULL;
+    }
+    atomic_init(&engine->routes, routes);
+    atomic_init(&engine->epoch, 1);
+    if (!dp_engine_add_worker(engine)) {
+        dp_engine_free(engine);
+        return NULL;
+    }
+    return engine;
+}
+
+static void worker_free(struct dp_worker *worker)
+{
+    for (size_t page = 0; page < N_PEER_PAGES; page++)
+        free(atomic_load(&worker->peers[page]));
+    free(worker);
+}
+
+void dp_engine_free(struct dp_engine *engine)
+{
+    if (!engine)
+        return;
+    for (struct dp_worker *worker = engine->batch_worker, *next; worker; worker = next) {
+        next = worker->next;
+        worker_free(worker);
+    }
+    for (struct dp_routes *routes = engine->oldest_retired, *next; routes; routes = next) {
+        next = routes->next_retired;
+        dp_routes_free(routes);
+    }
+    dp_routes_free(atomic_load(&engine->routes));
+    free(engine);
+}
+
+/* Let a worker count the peers with ids below @n_peers. */
+static int add_peer_pages(struct dp_worker *worker, size_t n_peers)
+{
+    for (size_t page = 0; page * PEERS_PER_PAGE < n_peers; page++) {
+        if (atomic_load(&worker->peers[page]))
+            continue;
+        struct dp_peer_counters *counters = calloc(PEERS_PER_PAGE, sizeof *counters);
+        if (!counters)
+            return -ENOMEM;
+        atomic_store(&worker->peers[page], counters);
+    }
+    return 0;
+}
+
+struct dp_worker *dp_engine_add_worker(struct dp_engine *engine)
+{
+    struct dp_worker *worker = aligned_alloc(CACHE_LINE, sizeof *worker);
+    struct dp_worker **last = &engine->batch_worker;
+
+    if (!worker)
+        return NULL;
+    memset(worker, 0, sizeof *worker);
+    worker->engine = engine;
+    dp_worker_set_idle(worker);
+    if (add_peer_pages(worker, atomic_load(&engine->routes)->n_peers)) {
+        worker_free(worker);
+        return NULL;
+    }
+    while (*last)
+        last = &(*last)->next;
+    *last = worker;
+    return worker;
+}
+
+struct dp_worker *dp_engine_worker(struct dp_engine *engine, size_t i)
+{
+    struct dp_worker *worker = engine->batch_worker;
+    while (worker && i-- > 0)
+        worker = worker->next;
+    return worker;
+}
+
+/* Free the snapshots that no worker can be using. */
+static void reclaim(struct dp_engine *engine)
+{
+    uint64_t oldest_seen = WORKER_IDLE;
+
+    for (struct dp_worker *worker = engine->batch_worker; worker; worker = worker->next) {
+        uint64_t seen = atomic_load(&worker->seen);
+        oldest_seen = seen < oldest_seen ? seen : oldest_seen;
+    }
+    while (engine->oldest_retired && engine->oldest_retired->retired_at <= oldest_seen) {
+        struct dp_routes *routes = engine->oldest_retired;
+        engine->oldest_retired = routes->next_retired;
+        dp_routes_free(routes);
+    }
+}
+
+static void retire(struct dp_engine *engine, struct dp_routes *routes)
+{
+    struct dp_routes **last = &engine->oldest_retired;
+
+    routes->retired_at = atomic_fetch_add(&engine->epoch, 1) + 1;
+    while (*last)
+        last = &(*last)->next_retired;
+    *last = routes;
+}
+
+static void keep_path_mtus(struct dp_routes *fresh, const struct dp_routes *old)
+{
+    for (size_t id = 0; id < fresh->n_peers && id < old->n_peers; id++)
+        if (fresh->peers[id].generation == old->peers[id].generation)
+            fresh->peers[id].path_mtu = old->peers[id].path_mtu;
+}
+
+int dp_engine_set_routes(struct dp_engine *engine, const struct dp_peer *peers, size_t n_peers,
+                         const struct dp_prefix *prefixes, size_t n_prefixes)
+{
+    struct dp_routes *old = atomic_load(&engine->routes), *fresh;
+    int error = dp_routes_new(peers, n_peers, prefixes, n_prefixes, &fresh);
+
+    for (struct dp_worker *worker = engine->batch_worker; worker && !error; worker = worker->next) {
+        error = add_peer_pages(worker, fresh->n_peers);
+        if (error)
+            dp_routes_free(fresh);
+    }
+    if (error)
+        return error;
+    keep_path_mtus(fresh, old);
+    atomic_store(&engine->routes, fresh);
+    retire(engine, old);
+    reclaim(engine);
+    return 0;
+}
+
+const struct dp_routes *dp_worker_begin_turn(struct dp_worker *worker)
+{
+    /* The order matters, see engine.h: with the epoch noted first, the snapshot is at least as new. */
+    atomic_store(&worker->seen, atomic_load(&worker->engine->epoch));
+    return atomic_load(&worker->engine->routes);
+}
+
+int32_t dp_engine_lookup(struct dp_engine *engine, const uint8_t *key)
+{
+    struct dp_key address = dp_key_load(key, sizeof address);
+    return dp_routes_lookup(atomic_load(&engine->routes), &address);
+}
+
+uint32_t dp_routes_path_mtu(const struct dp_routes *routes, const struct dp_config *config, int32_t peer)
+{
+    const struct dp_route_peer *known = dp_routes_peer(routes, peer);
+    uint32_t learned = known ? atomic_load_explicit(&known->path_mtu, memory_order_relaxed) : 0;
+    return learned ? learned : config->mtu;
+}
+
+void dp_worker_learn_mtu(struct dp_worker *worker, const struct dp_routes *routes, int32_t peer, uint32_t mtu)
+{
+    const struct dp_config *config = &worker->engine->config;
+    struct dp_route_peer *known = dp_routes_peer(routes, peer);
+
+    if (!known)
+        return;
+    if (mtu != 0 && mtu < dp_routes_path_mtu(routes, config, peer))
+        dp_counter_add(&worker->counters.events[DP_EVENT_MTU_LEARNED], 1);
+    atomic_store_explicit(&known->path_mtu, mtu < config->mtu ? mtu : 0, memory_order_relaxed);
+}
+
+void dp_engine_set_path_mtu(struct dp_engine *engine, int32_t peer, uint32_t mtu)
+{
+    dp_worker_learn_mtu(engine->batch_worker, atomic_load(&engine->routes), peer, mtu);
+}
+
+uint32_t dp_engine_path_mtu(struct dp_engine *engine, int32_t peer)
+{
+    return dp_routes_path_mtu(atomic_load(&engine->routes), &engine->config, peer);
+}
+
+const struct dp_counters *dp_worker_counters(const struct dp_worker *worker)
+{
+    return &worker->counters;
+}
+
+const struct dp_peer_counters *dp_worker_peer_counters(const struct dp_worker *worker, int32_t peer)
+{
+    if (peer < 0 || peer > DP_MAX_PEER_ID)
+        return NULL;
+    const struct dp_peer_counters *page = atomic_load(&worker->peers[peer / PEERS_PER_PAGE]);
+    return page ? &page[peer % PEERS_PER_PAGE] : NULL;
+}
+
+void dp_worker_count_peer(struct dp_worker *worker, const struct dp_routes *routes, enum dp_direction direction,
+                          int32_t peer, uint64_t packets, uint64_t bytes, uint64_t now_ns)
+{
+    uint32_t generation = routes->peers[peer].generation;
+    struct dp_peer_counters *page = atomic_load_explicit(&worker->peers[peer / PEERS_PER_PAGE], memory_order_acquire);
+    struct dp_peer_counters *traffic = &page[peer % PEERS_PER_PAGE];
+
+    if (traffic->generation != generation) { /* what is counted here was another peer's */
+        *traffic = (struct dp_peer_counters){0};
+        __atomic_store_n(&traffic->generation, generation, __ATOMIC_RELEASE);
+    }
+    if (direction == DP_DIRECTION_ENCAP) {
+        dp_counter_add(&traffic->tx_packets, packets);
+        dp_counter_add(&traffic->tx_bytes, bytes);
+    } else {
+        dp_counter_add(&traffic->rx_packets, packets);
+        dp_counter_add(&traffic->rx_bytes, bytes);
+        __atomic_store_n(&traffic->last_rx_ns, now_ns, __ATOMIC_RELAXED);
+    }
+}

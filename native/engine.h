@@ -1,0 +1,129 @@
+/*
+ * engine.h - an engine and its workers: routes in use, path MTUs, counters.
+ *
+ * One thread, called control here, owns the engine; each worker belongs to a thread of its own. They share the route
+ * snapshot, without a lock (quiescent state based reclamation): control puts the new snapshot in place and then raises
+ * the epoch; a worker notes the epoch at the start of each turn, before it takes the snapshot, and notes that it is
+ * idle before it sleeps. A snapshot that was replaced in epoch e is freed when every worker is idle or has noted e.
+ */
+#ifndef DP_ENGINE_H
+#define DP_ENGINE_H
+
+#include <stdatomic.h>
+
+#include "icmp.h"
+#include "routes.h"
+
+#define PEERS_PER_PAGE 1024
+#define N_PEER_PAGES   ((DP_MAX_PEER_ID + 1) / PEERS_PER_PAGE)
+#define WORKER_IDLE    UINT64_MAX
+#define CACHE_LINE     64
+
+/**
+ * struct dp_worker - what one thread needs to decide about packets, and what it counts
+ * @counters: first, so that no two workers write to one cache line
+ * @peers: its counters of each peer, in pages that control adds and that stay
+ * @seen: the epoch that the worker noted last, or WORKER_IDLE
+ * @engine: the engine
+ * @next: the worker that was added after this one
+ */
+struct dp_worker {
+    _Alignas(CACHE_LINE) struct dp_counters counters;
+    _Atomic(struct dp_peer_counters *) peers[N_PEER_PAGES];
+    _Alignas(CACHE_LINE) _Atomic uint64_t seen;
+    struct dp_engine *engine;
+    struct dp_worker *next;
+};
+
+/**
+ * struct dp_engine - what all workers share
+ * @config: never changes
+ * @bucket: limits ICMP errors
+ * @routes: the snapshot in use
+ * @epoch: how often @routes was replaced
+ * @oldest_retired: snapshots that were replaced, in that order
+ * @batch_worker: the worker of the functions that take a batch, and of control
+ */
+struct dp_engine {
+    struct dp_config config;
+    struct dp_bucket bucket;
+    _Atomic(struct dp_routes *) routes;
+    _Atomic uint64_t epoch;
+    struct dp_routes *oldest_retired;
+    struct dp_worker *batch_worker;
+};
+
+/* Add to a counter that others read: never torn, in no order with anything else. */
+static inline void dp_counter_add(uint64_t *counter, uint64_t amount)
+{
+    __atomic_store_n(counter, *counter + amount, __ATOMIC_RELAXED);
+}
+
+/**
+ * dp_worker_begin_turn() - note a quiescent point and take the routes
+ * @worker: the worker
+ *
+ * Return: the snapshot, valid until the worker's next turn, or until it notes that it is idle.
+ */
+const struct dp_routes *dp_worker_begin_turn(struct dp_worker *worker);
+
+/* Note that the worker holds no snapshot. */
+static inline void dp_worker_set_idle(struct dp_worker *worker)
+{
+    atomic_store(&worker->seen, WORKER_IDLE);
+}
+
+/**
+ * dp_worker_count() - count packets of one kind
+ * @worker: the worker
+ * @direction: their way
+ * @verdict: their final verdict
+ * @packets: how many
+ * @bytes: their bytes as read
+ */
+static inline void dp_worker_count(struct dp_worker *worker, enum dp_direction direction, enum dp_verdict verdict,
+                                   uint64_t packets, uint64_t bytes)
+{
+    dp_counter_add(&worker->counters.packets[direction][verdict], packets);
+    dp_counter_add(&worker->counters.bytes[direction][verdict], bytes);
+}
+
+/**
+ * dp_worker_count_peer() - count packets that were forwarded to or from a peer
+ * @worker: the worker
+ * @routes: the snapshot in use
+ * @direction: their way
+ * @peer: the peer's id
+ * @packets: how many
+ * @bytes: their bytes as read
+ * @now_ns: the time
+ */
+void dp_worker_count_peer(struct dp_worker *worker, const struct dp_routes *routes, enum dp_direction direction,
+                          int32_t peer, uint64_t packets, uint64_t bytes, uint64_t now_ns);
+
+/**
+ * dp_routes_path_mtu() - bytes of the largest inner packet to a peer
+ * @routes: the snapshot
+ * @config: what is configured
+ * @peer: the peer's id, known or not
+ */
+uint32_t dp_routes_path_mtu(const struct dp_routes *routes, const struct dp_config *config, int32_t peer);
+
+/**
+ * dp_worker_learn_mtu() - note what the path to a peer carries
+ * @worker: counts MTU_LEARNED when that is less than what was known
+ * @routes: the snapshot in use
+ * @peer: the peer's id; unknown ones are ignored
+ * @mtu: bytes of the largest inner packet; 0 for as configured
+ */
+void dp_worker_learn_mtu(struct dp_worker *worker, const struct dp_routes *routes, int32_t peer, uint32_t mtu);
+
+/**
+ * dp_engine_add_worker() - one more worker, idle
+ * @engine: the engine, which frees it
+ *
+ * Return: the worker, or NULL when memory is short.
+ */
+struct dp_worker *dp_engine_add_worker(struct dp_engine *engine);
+
+#endif
