@@ -10,8 +10,8 @@ HTTP/1.1 with JSON bodies over a unix socket in the node's run directory, mode 0
 | `POST /v1/stop` | the node stops as on SIGTERM: pods keep what they need |
 | `GET /healthz` | 200 when the node forwards packets, else 503 |
 
-A refused request gets a 4xx status and `{"error": "..."}`. The server works in threads of its own, so that a slow client
-holds up nobody; a handler that needs the node's event loop sends its question there.
+A refused request gets a 4xx status and `{"error": "..."}`. The server works in threads of its own, so that a slow
+client holds up nobody; a handler that needs the node's event loop sends its question there.
 """
 
 import contextlib
@@ -52,11 +52,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     server: "_Server"
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """Answer a GET."""
         self._answer()
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Answer a POST; no request here has a body, so one that is sent ends the connection."""
         if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
             self.close_connection = True
@@ -138,7 +138,7 @@ def serving(listener: socket.socket, routes: Routes) -> Iterator[None]:
 
 @contextlib.contextmanager
 def control_socket(path: Path) -> Iterator[socket.socket]:
-    """The bound socket at `path`, removed at the end. One that lies there is stale: the caller holds the directory's lock."""
+    """The bound socket at `path`, removed at the end. One that is there already is stale: the caller holds the lock."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         path.unlink(missing_ok=True)

@@ -1,14 +1,14 @@
 """Masquerade and forward rules of the node: flannel's rules under flannel's names, by nftables or by iptables.
 
-What is wanted is said once, as `Rule` values (`masquerade_rules`, `forward_rules`), for IPv4 and IPv6 alike. Two managers
-write them down:
+What is wanted is said once, as `Rule` values (`masquerade_rules`, `forward_rules`), for IPv4 and IPv6 alike. Two
+managers write them down:
 
 - `Nftables`: tables `flannel-ipv4` and `flannel-ipv6` with the chains `postrtg` and `forward`, one transaction
 - `Iptables`: chains FLANNEL-POSTRTG (nat) and FLANNEL-FWD (filter), entered from POSTROUTING and FORWARD, with
   one `iptables-restore` each family
 
-`Firewall` chooses. nftables is the first choice, but an accept in one nftables table does not overrule the drop of another:
-where Docker or an administrator has set iptables' FORWARD policy to DROP, only a rule in that very chain
+`Firewall` chooses. nftables is the first choice, but an accept in one nftables table does not overrule the drop of
+another: where Docker or an administrator has set iptables' FORWARD policy to DROP, only a rule in that very chain
 lets pods' packets through, so there iptables holds the rules. That is looked at again on each resync, since
 Docker may start later than the node.
 
@@ -21,8 +21,8 @@ The masquerade rules, for a node with subnet S in the pod network N; the first t
 5. from N to anywhere but multicast: masquerade
 6. not from N, to N: masquerade, so that a host outside reaches pods and the answer finds its way back
 
-flannel's nftables mode reads rule 4 as "not from S, to N", which makes its rule 6 unreachable. Both managers here follow
-its iptables mode. Nothing here blocks traffic: these rules only accept and masquerade.
+flannel's nftables mode reads rule 4 as "not from S, to N", which makes its rule 6 unreachable. Both managers here
+follow its iptables mode. Nothing here blocks traffic: these rules only accept and masquerade.
 """
 
 import json
@@ -245,7 +245,7 @@ def base_chains(hook: str) -> list[dict[str, Any]]:
 
 
 def _managers() -> list[Manager]:
-    """Those that work on this host, the preferred one first. Having nft(8) is not enough: old kernels lack nf_tables."""
+    """Those that work on this host, the preferred one first. nft(8) alone is not enough: old kernels lack nf_tables."""
     managers: list[Manager] = []
     if shutil.which("nft") and _succeeds(["nft", "list", "tables"]):
         managers.append(Nftables())

@@ -64,7 +64,7 @@ def _may_answer_v6(packet: memoryview) -> bool:
     source, destination = packet[IPV6.source], packet[IPV6.destination]
     if int.from_bytes(source) <= 1 or source[0] == 0xFF or destination[0] == 0xFF:  # ::, ::1, multicast
         return False
-    upper = _upper_layer(packet)
+    upper = upper_layer(packet)
     if upper is None:
         return False
     protocol, at = upper
@@ -73,7 +73,7 @@ def _may_answer_v6(packet: memoryview) -> bool:
     return at < len(packet) and packet[at] >= V6_FIRST_INFORMATION_TYPE and packet[at] != V6_REDIRECT
 
 
-def _upper_layer(packet: memoryview) -> tuple[int, int] | None:
+def upper_layer(packet: memoryview) -> tuple[int, int] | None:
     """The protocol above IPv6 and where it starts, behind the extension headers (RFC 8200 4).
 
     None when that cannot be said: too many headers, one cut short, or a fragment that is not the first.

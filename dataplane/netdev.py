@@ -1,7 +1,7 @@
 """The node's network devices, through netlink: which interface faces the underlay, and what the TUN needs.
 
-All calls block for a few milliseconds, so the node makes them in a thread. Each says what is to be and changes only what
-differs: a node that was killed and comes back finds its device as it left it, and pods notice nothing.
+All calls block for a few milliseconds, so the node makes them in a thread. Each says what is to be and changes only
+what differs: a node that was killed and comes back finds its device as it left it, and pods notice nothing.
 
 What the TUN device gets:
 
@@ -94,7 +94,7 @@ def configure_tun(name: str, addresses: Sequence[Address], networks: Sequence[Ne
 
 
 def remove_tun(name: str) -> bool:
-    """Delete the TUN device `name` with its addresses and routes. False if there is none; other kinds are left alone."""
+    """Delete the TUN device `name` with its addresses and routes. False if there is none, NodeError if it is no TUN."""
     with _netlink(f"remove {name}") as ip:
         for index in ip.link_lookup(ifname=name):
             if _link_kind(ip.get_links(index)[0]) != "tun":
@@ -137,7 +137,7 @@ def write_sysctl(key: str, value: int) -> None:
         (_SYSCTL / key).write_text(str(value))
     except OSError as error:
         raise NodeError(
-            f"cannot set /proc/sys/net/{key} to {value}: {error.strerror}; run as root, or set it on the host beforehand"
+            f"cannot set /proc/sys/net/{key} to {value}: {error.strerror}; run as root, or set it on the host first"
         ) from error
 
 

@@ -15,8 +15,8 @@ file stay for the next start. `leave` takes them away.
 When something goes wrong while the node runs:
 
 - store out of reach: forwarding goes on with the peers that are known, and status and log say so
-- lease revoked: said loudly; then the node asks for a lease again, for the same subnets first. If it gets them nothing has
-  changed for pods. If they belong to somebody else it moves to new ones, and pods of the old ones must be started anew.
+- lease revoked: said loudly; then the node asks for a lease again, for the same subnets first. If it gets them nothing
+  has changed for pods. If they belong to somebody else it moves to new ones, and the pods must be started anew.
   Until there is a lease, it goes on forwarding by what it knows
 - rules removed by somebody: put back at the next resync
 - TUN removed, or a defect in the loop: the node ends with exit status 1, for its supervisor to start it again
@@ -31,6 +31,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,6 +78,8 @@ class Node:
         """Why the store is out of reach; empty when it is not."""
         self.rules_trouble = ""
         """Why the rules could not be put in place again; empty when they are."""
+        if options.net_config_path:
+            store_options = replace(store_options, net_config_path=options.net_config_path)
         self._store_options = store_options
         self._store: Store = open_store(options.store, store_options)
         self._run_directory = RunDirectory(options.run_dir)
@@ -391,7 +394,7 @@ async def _first_failure(*work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _in_thread(function: Callable[..., _Result], *arguments: Any) -> _Result:
-    """Call a function that blocks. If this is cancelled, wait for its end first: it must not work on behind our back."""
+    """Call a function that blocks. If this is cancelled, wait for its end: it must not work on behind our back."""
     call = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:
         return await asyncio.shield(call)

@@ -77,7 +77,7 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def locked(self, wait_seconds: float = 0) -> Iterator[None]:
-        """Be the one node of this directory, which is made if need be; NodeError if another one is, even after waiting."""
+        """Be the one node of this directory, which is made if need be; NodeError if another is, even after waiting."""
         try:
             self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

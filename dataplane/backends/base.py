@@ -1,7 +1,7 @@
 """The Backend protocol: what the node asks of the way in which packets get to other nodes.
 
-The node knows leases; a backend makes them work. It says what the node publishes about itself (`attrs`), brings up its device
-for the node's own lease (`take_up`), and follows the peers (`apply`). It does not talk to stores.
+The node knows leases; a backend makes them work. It says what the node publishes about itself (`attrs`), brings up its
+device for the node's own lease (`take_up`), and follows the peers (`apply`). It does not talk to stores.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -40,7 +40,7 @@ class PeerState:
 
 
 class Backend(Protocol):
-    """One way to move packets between nodes. Its methods may block for some milliseconds and are called one at a time."""
+    """One way to move packets between nodes. Its methods may block for milliseconds and are called one at a time."""
 
     @property
     def attrs(self) -> LeaseAttrs:

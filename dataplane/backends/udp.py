@@ -1,7 +1,7 @@
 """The udp backend: the TUN at one end, a UDP socket at the other, an engine between them.
 
-The wire format and the port are those of flannel's udp backend. All nodes use one port, so a lease names only an address:
-a node's peers are `lease.subnets` at `lease.attrs.public_ip`, or `public_ipv6` where the underlay is IPv6.
+The wire format and the port are those of flannel's udp backend. All nodes use one port, so a lease names only an
+address: a node's peers are `lease.subnets` at `lease.attrs.public_ip`, or `public_ipv6` where the underlay is IPv6.
 """
 
 import logging

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from dataplane.errors import UdplaneError, UsageError
+from dataplane.flags import about, boolean
 from dataplane.lease import Lease, LeaseAttrs, LeaseEvent, Subnets
 
 LEASE_SECONDS = 24 * 60 * 60.0
@@ -61,16 +62,31 @@ class StoreOptions:
     """What some stores need besides their URL; an empty text means not given. Most names are flannel's flags."""
 
     lease_seconds: float = LEASE_SECONDS
-    etcd_prefix: str = "/coreos.com/network"
-    etcd_certfile: str = ""
-    etcd_keyfile: str = ""
-    etcd_cafile: str = ""
-    etcd_username: str = ""
-    etcd_password: str = field(default="", repr=False)
-    kubeconfig_file: str = ""
-    kube_annotation_prefix: str = "flannel.alpha.coreos.com"
+    etcd_prefix: str = field(
+        default="/coreos.com/network", metadata=about("etcd: keys begin with this", metavar="PREFIX", flannel=True)
+    )
+    etcd_certfile: str = field(default="", metadata=about("etcd: client certificate", metavar="FILE", flannel=True))
+    etcd_keyfile: str = field(default="", metadata=about("etcd: key of the certificate", metavar="FILE", flannel=True))
+    etcd_cafile: str = field(default="", metadata=about("etcd: certificate authority", metavar="FILE", flannel=True))
+    etcd_username: str = field(default="", metadata=about("etcd: user", metavar="NAME", flannel=True))
+    etcd_password: str = field(
+        default="",
+        repr=False,
+        metadata=about("etcd: password; better in the environment", metavar="PASSWORD", flannel=True),
+    )
+    kubeconfig_file: str = field(
+        default="",
+        metadata=about("kube: kubeconfig file, for a node that is no pod", metavar="FILE", flannel=True),
+    )
+    kube_annotation_prefix: str = field(
+        default="flannel.alpha.coreos.com",
+        metadata=about("kube: annotations begin with this", metavar="PREFIX", flannel=True),
+    )
     net_config_path: str = "/etc/kube-flannel/net-conf.json"
-    set_node_network_unavailable: bool = True
+    set_node_network_unavailable: bool = field(
+        default=True,
+        metadata=about("kube: clear the node's NetworkUnavailable condition", boolean, flannel=True),
+    )
 
 
 class Store(Protocol):

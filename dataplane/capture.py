@@ -1,0 +1,240 @@
+"""`udplane capture`: both sides of the tunnel in one pcapng file.
+
+Two packet sockets (packet(7)) in the node's network namespace copy what passes: one on the TUN, where packets are bare
+and whole, one on the external interface, where a small kernel filter lets through nothing but the node's own UDP port.
+So each packet is in the file twice, before and after encapsulation or the other way round, and the difference is what
+the node did to it. The node itself is not involved and not slowed beyond what the kernel's copies cost.
+
+Datagrams that cross the external interface in one piece are shown apart (see `superpacket`). Otherwise packets are seen
+before what the kernel or the device does at last: TCP packets larger than the MTU on the TUN, and checksums still to be
+filled in, as with any capture on the sending host.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from dataplane import __version__, bpf
+from dataplane.errors import NodeError
+from dataplane.packet_filter import Filter, Packet, read_packet
+from dataplane.pcapng import INBOUND, LINKTYPE_ETHERNET, LINKTYPE_RAW, OUTBOUND, PcapngWriter
+from dataplane.superpacket import outer_header_len, wire_frames
+
+# include/uapi/linux/if_ether.h, if_arp.h, if_packet.h, asm-generic/socket.h
+_ETH_P_ALL = 0x0003
+_ARPHRD_ETHER = 1
+_SOL_PACKET, _PACKET_STATISTICS = 263, 6
+_SO_TIMESTAMPNS = 35
+_SO_RCVBUFFORCE = 33
+_TIMESPEC = struct.Struct("ll")
+
+_ETHERNET_HEADER_LEN = 14
+_MAX_FRAME = 1 << 17
+_BUFFER_BYTES = 16 << 20
+"""Room for bursts while a frame is being written; what does not fit is counted as dropped."""
+
+_FRAMES_A_TURN = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What passed a device: when (nanoseconds since 1970), which way, and the bytes."""
+
+    time_ns: int
+    outgoing: bool
+    data: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureRequest:
+    """Which packets to capture and when to stop: after `count` packets or `seconds`, or None for not by itself."""
+
+    accepts: Filter
+    filter_text: str
+    count: int | None = None
+    seconds: float | None = None
+
+
+class Tap:
+    """Copies every frame that passes `device` of this network namespace, or those that a BPF `program` takes."""
+
+    def __init__(self, device: str, program: bytes = b"") -> None:
+        """Start to copy. NodeError if that cannot be."""
+        self.device = device
+        self.dropped = 0
+        try:
+            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+            self._prepare(program)
+        except OSError as error:
+            if isinstance(error, PermissionError):
+                raise NodeError("no permission to capture: run as root or with CAP_NET_RAW") from error
+            raise NodeError(f"cannot capture on {device}: {error.strerror}; see `udplane status`") from error
+        self.ethernet = self.socket.getsockname()[3] == _ARPHRD_ETHER
+
+    def frames(self) -> Iterator[Frame]:
+        """Up to `_FRAMES_A_TURN` frames that have passed since the last call. NodeError when the device is gone."""
+        for _ in range(_FRAMES_A_TURN):
+            try:
+                data, ancillary, _, address = self.socket.recvmsg(
+                    _MAX_FRAME, socket.CMSG_SPACE(_TIMESPEC.size), socket.MSG_DONTWAIT
+                )
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise NodeError(f"the capture on {self.device} ended: {error.strerror}; is the node gone?") from error
+            (stamp,) = (value for _, kind, value in ancillary if kind == _SO_TIMESTAMPNS)
+            seconds, nanoseconds = _TIMESPEC.unpack(stamp)
+            yield Frame(seconds * 10**9 + nanoseconds, address[2] == socket.PACKET_OUTGOING, memoryview(data))
+
+    def count_drops(self) -> int:
+        """Frames that the kernel had no room for, up to now. Asking the kernel sets its count to zero."""
+        packets_and_drops = self.socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, struct.calcsize("=II"))
+        self.dropped += struct.unpack("=II", packets_and_drops)[1]
+        return self.dropped
+
+    def _prepare(self, program: bytes) -> None:
+        """The filter comes first: nothing foreign may slip in between."""
+        if program:
+            bpf.attach(self.socket, program)
+        self.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        with contextlib.suppress(PermissionError):
+            self.socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+        self.socket.bind((self.device, _ETH_P_ALL))
+
+
+class Capture:
+    """One run of `udplane capture` for the node with this `status`, in whose network namespace the caller is."""
+
+    def __init__(self, status: dict[str, Any], request: CaptureRequest) -> None:
+        backend = status["backend"]
+        if backend is None:
+            raise NodeError(f"the node is {status['phase']} and has no devices yet; see `udplane status`")
+        self._request = request
+        self._here = ip_address(backend["address"])
+        self._owners = [
+            (ip_network(subnet), ip_address(peer["address"]))
+            for peer in status["peers"]
+            if peer["reachable"]
+            for subnet in peer["subnets"]
+        ]
+        self._inner = Tap(backend["tun"])
+        self._outer = Tap(backend["interface"], bpf.udp_port_program(backend["port"]))
+        self._port = backend["port"]
+        self.captured = 0
+
+    def describe(self) -> str:
+        """What is being captured, for people."""
+        return f"{self._inner.device} (inner) and UDP port {self._port} of {self._outer.device} (outer)"
+
+    @property
+    def dropped(self) -> int:
+        """Packets that passed but were lost to the capture."""
+        return self._inner.count_drops() + self._outer.count_drops()
+
+    def run(self, file: BinaryIO, stop_fd: int) -> None:
+        """Write packets to `file` until `stop_fd` is readable or the request is fulfilled. OSError from the file."""
+        writer = PcapngWriter(file, f"udplane {__version__}")
+        numbers = {self._inner: self._describe(writer, self._inner), self._outer: self._describe(writer, self._outer)}
+        writer.flush()
+        deadline = None if self._request.seconds is None else time.monotonic() + self._request.seconds
+        poll = select.poll()
+        for fd in (self._inner.socket.fileno(), self._outer.socket.fileno(), stop_fd):
+            poll.register(fd, select.POLLIN)
+        while not self._finished(deadline):
+            ready = {fd for fd, _ in poll.poll(_milliseconds(deadline))}
+            for tap, number in numbers.items():
+                if tap.socket.fileno() in ready:
+                    self._copy(writer, tap, number)
+            writer.flush()
+            if stop_fd in ready:
+                break
+        for tap, number in numbers.items():
+            writer.write_statistics(number, time.time_ns(), tap.count_drops())
+        writer.flush()
+
+    def _describe(self, writer: PcapngWriter, tap: Tap) -> int:
+        link_type = LINKTYPE_ETHERNET if tap.ethernet else LINKTYPE_RAW
+        side = "inner packets" if tap is self._inner else "outer packets, UDP payload is the inner packet"
+        return writer.add_interface(tap.device, link_type, side, self._request.filter_text)
+
+    def _finished(self, deadline: float | None) -> bool:
+        count = self._request.count
+        return (count is not None and self.captured >= count) or (deadline is not None and time.monotonic() >= deadline)
+
+    def _copy(self, writer: PcapngWriter, tap: Tap, number: int) -> None:
+        for frame in tap.frames():
+            direction = OUTBOUND if frame.outgoing else INBOUND
+            for data, packet in self._packets(tap, frame.data):
+                if self._request.count is not None and self.captured >= self._request.count:
+                    return
+                if not self._request.filter_text or (packet is not None and self._request.accepts(packet)):
+                    writer.write_packet(number, frame.time_ns, data, direction)
+                    self.captured += 1
+
+    def _packets(self, tap: Tap, frame: memoryview) -> Iterator[tuple[memoryview, Packet | None]]:
+        """What a frame holds, as it goes on the wire, each with its inner packet if that can be read."""
+        if tap is self._inner:
+            yield frame, self._with_owner(read_packet(frame))
+            return
+        link_len = _ETHERNET_HEADER_LEN if tap.ethernet else 0
+        for data in wire_frames(frame, link_len):
+            outer = data[link_len:]
+            ends = read_packet(outer)
+            inner = read_packet(outer[outer_header_len(outer) :]) if ends is not None else None
+            if ends is not None and inner is not None:
+                inner = replace(inner, peer=ends.destination if ends.source == self._here else ends.source)
+            yield data, inner
+
+    def _with_owner(self, packet: Packet | None) -> Packet | None:
+        """The packet with the peer in whose lease one of its ends lies."""
+        if packet is not None:
+            for network, peer in self._owners:
+                if packet.source in network or packet.destination in network:
+                    return replace(packet, peer=peer)
+        return packet
+
+
+def capture_to(output: str, capture: Capture) -> None:
+    """Run `capture` until SIGINT or SIGTERM, into the file `output` or, for `-`, to stdout. NodeError if that fails."""
+    try:
+        with contextlib.ExitStack() as stack:
+            file = sys.stdout.buffer if output == "-" else stack.enter_context(Path(output).open("wb"))
+            stop_fd = stack.enter_context(_stop_signals())
+            print(f"capturing {capture.describe()}; Ctrl-C ends it", file=sys.stderr, flush=True)
+            capture.run(file, stop_fd)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise NodeError(
+            f"cannot write the capture to {output}: {error.strerror}; choose another file with -w"
+        ) from error
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[int]:
+    """A descriptor that becomes readable when somebody asks this process to stop."""
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    before = signal.set_wakeup_fd(writer)
+    handlers = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield reader
+    finally:
+        signal.set_wakeup_fd(before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)
+
+
+def _milliseconds(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000

@@ -1,0 +1,286 @@
+"""`udplane doctor`: can a node with these flags run on this host, and if not, what is to be done.
+
+Every check is a function that yields findings: OK, WARN for what works but may hurt, FAIL for what will not work. A
+check reads and never changes anything. The checks work beside a running node as well as before the first start.
+"""
+
+import asyncio
+import os
+import platform
+import shutil
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataplane import firewall, netdev
+from dataplane.control import ControlClient
+from dataplane.engine import EngineConfig, load_engine
+from dataplane.errors import NodeError, UdplaneError
+from dataplane.lease import Lease
+from dataplane.options import NodeOptions
+from dataplane.report import table
+from dataplane.run_directory import RunDirectory
+from dataplane.stores.base import StoreOptions, open_store
+from dataplane.subnet import NetworkConfig
+from dataplane.tun import CLONE_DEVICE
+from dataplane.udp import BUFFER_BYTES, DEFAULT_PORT, ENCAP_OVERHEAD
+
+_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}
+"""Bit numbers in /proc/PID/status (include/uapi/linux/capability.h): for devices and rules, for `udplane capture`."""
+
+_STORE_SECONDS = 10.0
+_OLDEST_KERNEL = (4, 18)
+"""The first with UDP_SEGMENT; older ones work, slower."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of a check. `level` is OK, WARN or FAIL; `remedy` says what to do, empty for OK."""
+
+    level: str
+    check: str
+    text: str
+    remedy: str = ""
+
+    def document(self) -> dict[str, str]:
+        """As JSON shows it."""
+        return {"level": self.level, "check": self.check, "text": self.text, "remedy": self.remedy}
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the checks work on: the flags, and what can be found out with them. `running`: a node answers here."""
+
+    options: NodeOptions
+    config: NetworkConfig | None
+    leases: tuple[Lease, ...]
+    interface: netdev.ExternalInterface | None
+    running: bool
+
+    @property
+    def versions(self) -> list[int]:
+        """The IP versions of the pod networks."""
+        if self.config is None:
+            return [4]
+        return [v for v, pool in ((4, self.config.ipv4), (6, self.config.ipv6)) if pool is not None]
+
+    @property
+    def port(self) -> int:
+        """The UDP port of the config."""
+        return DEFAULT_PORT if self.config is None else self.config.backend.integer("Port", DEFAULT_PORT, 1, 65535)
+
+
+def examine(options: NodeOptions, store_options: StoreOptions) -> list[Finding]:
+    """Run all checks."""
+    findings: list[Finding] = []
+    config: NetworkConfig | None = None
+    leases: tuple[Lease, ...] = ()
+    try:
+        config, leases = asyncio.run(_ask_store(options, store_options))
+        findings.append(Finding("OK", "store", f"{options.store} answers: {_count(len(leases), 'lease')}"))
+    except UdplaneError as error:
+        findings.append(Finding("FAIL", "store", str(error), "correct what the message names; see --store"))
+    interface = None
+    try:
+        interface = netdev.external_interface(options.iface, options.public_ip)
+    except NodeError as error:
+        findings.append(Finding("FAIL", "interface", str(error), "see --iface and --public-ip"))
+    host = Host(options, config, leases, interface, _node_answers(options))
+    for check in _CHECKS:
+        findings += check(host)
+    return findings
+
+
+def render(findings: Iterable[Finding]) -> str:
+    """One line for each finding, with the remedy of what is not OK below it."""
+    findings = list(findings)
+    text = ""
+    for finding, line in zip(findings, table([(f.level, f.check, f.text) for f in findings]).splitlines(), strict=True):
+        text += line + "\n" + (f"{'':6}-> {finding.remedy}\n" if finding.remedy else "")
+    failed = sum(finding.level == "FAIL" for finding in findings)
+    warned = sum(finding.level == "WARN" for finding in findings)
+    return text + f"\n{_count(failed, 'failure')}, {_count(warned, 'warning')}\n"
+
+
+async def _ask_store(options: NodeOptions, store_options: StoreOptions) -> tuple[NetworkConfig, tuple[Lease, ...]]:
+    store = open_store(options.store, store_options)
+    try:
+        async with asyncio.timeout(_STORE_SECONDS):
+            return NetworkConfig.parse(await store.network_config()), tuple(await store.leases())
+    except TimeoutError as error:
+        raise NodeError(f"{options.store} did not answer within {_STORE_SECONDS:.0f} s") from error
+    finally:
+        await store.close()
+
+
+def _node_answers(options: NodeOptions) -> bool:
+    try:
+        ControlClient(RunDirectory(options.run_dir).control_socket).status()
+    except NodeError:
+        return False
+    return True
+
+
+def _check_kernel(_host: Host) -> Iterator[Finding]:
+    release = platform.release()
+    numbers = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdecimal())
+    if numbers >= _OLDEST_KERNEL:
+        yield Finding("OK", "kernel", f"Linux {release} on {platform.machine()}")
+    else:
+        yield Finding("WARN", "kernel", f"Linux {release} cannot segment UDP", "4.18 or newer forwards much faster")
+
+
+def _check_capabilities(_host: Host) -> Iterator[Finding]:
+    effective = 0
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            effective = int(line.split()[1], 16)
+    missing = [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
+    if missing:
+        remedy = "run as root, or in a user and network namespace of your own: unshare -Urn"
+        yield Finding("FAIL", "privilege", f"{' and '.join(missing)} not held", remedy)
+    else:
+        yield Finding("OK", "privilege", " and ".join(_CAPABILITIES))
+
+
+def _check_tun(_host: Host) -> Iterator[Finding]:
+    try:
+        os.close(os.open(CLONE_DEVICE, os.O_RDWR))
+        yield Finding("OK", "tun", f"{CLONE_DEVICE} can be opened")
+    except OSError as error:
+        remedy = f"modprobe tun; in a container add --device {CLONE_DEVICE}; without root chmod 666 {CLONE_DEVICE}"
+        yield Finding("FAIL", "tun", f"{CLONE_DEVICE}: {error.strerror}", remedy)
+
+
+def _check_engine(host: Host) -> Iterator[Finding]:
+    try:
+        load_engine(host.options.engine, EngineConfig(None, None, 1280))
+        yield Finding("OK", "engine", f"{host.options.engine} loads")
+    except UdplaneError as error:
+        yield Finding("FAIL", "engine", str(error), "./dev test builds it; --engine python always works")
+
+
+def _check_mtu(host: Host) -> Iterator[Finding]:
+    if host.interface is None:
+        return
+    inner = host.interface.mtu - ENCAP_OVERHEAD[host.interface.address.version]
+    least = max(netdev.MINIMUM_MTU[version] for version in host.versions)
+    text = f"{host.interface.name} carries {host.interface.mtu}, which leaves {inner} for pods"
+    if inner < least:
+        remedy = f"raise it: ip link set {host.interface.name} mtu {least + host.interface.mtu - inner}"
+        yield Finding("FAIL", "mtu", f"{text}; {least} are needed", remedy)
+    else:
+        yield Finding("OK", "mtu", f"{text}; underlay address {host.interface.address}")
+
+
+def _check_port(host: Host) -> Iterator[Finding]:
+    """A free port, or one that the running node holds."""
+    if host.interface is None:
+        return
+    family = socket.AF_INET6 if host.interface.address.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((str(host.interface.address), host.port))
+            busy = False
+        except OSError:
+            busy = True
+    where = f"UDP port {host.port} of {host.interface.address}"
+    if busy and not host.running:
+        remedy = f"find who has it: ss -ulnp sport = :{host.port}; or set another Port in the Backend of the config"
+        yield Finding("FAIL", "port", f"{where} is taken", remedy)
+    else:
+        yield Finding("OK", "port", f"{where} is {'held by the node' if busy else 'free'}")
+
+
+def _check_forwarding(host: Host) -> Iterator[Finding]:
+    for version in host.versions:
+        if netdev.forwarding_enabled(version):
+            yield Finding("OK", "forwarding", f"IPv{version} is forwarded")
+        elif host.running:
+            yield Finding("FAIL", "forwarding", f"IPv{version} is not forwarded any more", "restart the node")
+        else:
+            yield Finding("OK", "forwarding", f"IPv{version} is not forwarded yet; the node turns it on")
+
+
+def _check_reverse_path(host: Host) -> Iterator[Finding]:
+    """Strict filtering on the external interface drops datagrams that come in another way than answers go."""
+    if host.interface is None or host.interface.address.version != 4:
+        return
+    values = [netdev.read_sysctl(f"ipv4/conf/{name}/rp_filter") for name in ("all", host.interface.name)]
+    if "1" in values and "2" not in values:
+        remedy = f"if peers use several ways to this host: sysctl -w net.ipv4.conf.{host.interface.name}.rp_filter=2"
+        yield Finding("WARN", "rp_filter", f"{host.interface.name} takes packets only from where answers go", remedy)
+    else:
+        yield Finding("OK", "rp_filter", f"{host.interface.name} is not strict about sources")
+
+
+def _check_rules(host: Host) -> Iterator[Finding]:
+    programs = [name for name in ("nft", "iptables-restore") if shutil.which(name)]
+    if not programs and (host.options.ip_masq or host.options.iptables_forward_rules):
+        yield Finding("FAIL", "rules", "neither nft nor iptables is installed", "on Debian: apt-get install nftables")
+        return
+    yield Finding("OK", "rules", f"{' and '.join(programs)} installed")
+    for chain in firewall.base_chains("forward"):
+        if chain["policy"] == "drop" and (chain["table"], chain["name"]) != ("filter", "FORWARD"):
+            text = f"nftables chain {chain['family']} {chain['table']} {chain['name']} drops what it does not know"
+            yield Finding("WARN", "rules", text, "accept forwarded traffic of the pod network in that chain")
+    if any(firewall.iptables_drops_forwarded(version) for version in host.versions) and "iptables-restore" in programs:
+        yield Finding("OK", "rules", "iptables' FORWARD policy is DROP; the node puts its rules there")
+
+
+def _check_networks(host: Host) -> Iterator[Finding]:
+    """The pod network must not hide the underlay: peers' datagrams would go into the tunnel, round and round."""
+    if host.config is None or host.interface is None:
+        return
+    for pool in (host.config.ipv4, host.config.ipv6):
+        if pool is None:
+            continue
+        inside = [lease for lease in host.leases if (lease.attrs.public_ip or lease.attrs.public_ipv6) in pool.network]
+        if host.interface.address in pool.network or inside:
+            remedy = "choose a Network that is used for nothing else"
+            yield Finding("FAIL", "network", f"the pod network {pool.network} holds addresses of nodes", remedy)
+        else:
+            yield Finding("OK", "network", f"{pool.network} does not touch the underlay")
+
+
+def _check_routes(host: Host) -> Iterator[Finding]:
+    if not host.running or host.config is None:
+        return
+    routes = netdev.device_routes(host.options.tun)
+    for pool in (host.config.ipv4, host.config.ipv6):
+        if pool is not None and pool.network not in routes:
+            yield Finding("FAIL", "routes", f"no route for {pool.network} by {host.options.tun}", "restart the node")
+        elif pool is not None:
+            yield Finding("OK", "routes", f"{pool.network} goes to {host.options.tun}")
+
+
+def _check_receive_buffer(_host: Host) -> Iterator[Finding]:
+    """Root may exceed rmem_max; in a user namespace it is the limit, where it can be seen at all."""
+    try:
+        limit = int(Path("/proc/sys/net/core/rmem_max").read_text())
+    except (OSError, ValueError):
+        return
+    if limit < BUFFER_BYTES and os.geteuid() != 0:
+        remedy = f"sysctl -w net.core.rmem_max={BUFFER_BYTES}"
+        yield Finding("WARN", "buffers", f"receive buffers end at {limit} bytes; bursts are lost sooner", remedy)
+
+
+_CHECKS: tuple[Callable[[Host], Iterator[Finding]], ...] = (
+    _check_kernel,
+    _check_capabilities,
+    _check_tun,
+    _check_engine,
+    _check_mtu,
+    _check_port,
+    _check_forwarding,
+    _check_reverse_path,
+    _check_rules,
+    _check_networks,
+    _check_routes,
+    _check_receive_buffer,
+)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
