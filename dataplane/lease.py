@@ -160,8 +160,8 @@ def _raw(source: gojson.Object, key: str) -> str | None:
 class Lease:
     """Subnets that belong to a node until `expires` (unix seconds), or, if that is None, until somebody deletes it.
 
-    A lease that never expires is a reservation: an operator made it (or the store knows no expiry), and
-    it is used by its node but not renewed.
+    A lease without expiry is a reservation: an operator made it, or the store knows no expiry; its node uses
+    it and does not renew it. A peer's lease may expire at `math.inf`: the store takes it away when it is time.
     """
 
     subnets: Subnets
