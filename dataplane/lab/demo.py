@@ -109,8 +109,8 @@ class Demo:
         """What the nodes counted."""
         headline("What the nodes say")
         for daemon in self.overlay.daemons:
-            print(f"{daemon.node.name}$ udplane status")
-            print(textwrap.indent(daemon.node.netns.run(daemon.command("status")).stdout, "  "))
+            print(f"\n  {daemon.node.name}$ udplane status")
+            print(textwrap.indent(daemon.node.netns.run(daemon.command("status")).stdout.rstrip(), "  "))
 
 
 class Capture:

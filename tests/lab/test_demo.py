@@ -1,0 +1,125 @@
+"""The demo as a user runs it: a process of its own, in private namespaces."""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from scapy.layers.inet import ICMP
+from scapy.utils import rdpcap
+
+from dataplane.lab import demo, private
+from dataplane.lab.overlay import wait_until
+
+DEMO = [sys.executable, "-m", demo.MODULE]
+OUTSIDE = {key: value for key, value in os.environ.items() if key != private.STATE}
+
+
+def descendants(pid: int) -> set[int]:
+    """The processes that `pid` has started, and theirs."""
+    children = {
+        int(child) for file in Path("/proc").glob(f"{pid}/task/*/children") for child in file.read_text().split()
+    }
+    return children.union(*(descendants(child) for child in children))
+
+
+def alive(pids: set[int]) -> set[int]:
+    return {pid for pid in pids if Path(f"/proc/{pid}").exists()}
+
+
+@contextmanager
+def running_demo(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [*DEMO, *arguments],
+        env=OUTSIDE,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    """What the process prints up to the line with `text` in it."""
+    assert process.stdout is not None
+    seen = ""
+    while text not in seen:
+        ready, _, _ = select.select([process.stdout], [], [], 30)
+        line = process.stdout.readline() if ready else ""
+        assert line, f"no {text!r} in:\n{seen}"
+        seen += line
+    return seen
+
+
+@pytest.mark.parametrize("engine", ["python", "native"])
+def test_the_demo_shows_everything_and_leaves_a_capture(tun_device: None, tmp_path: Path, engine: str) -> None:
+    pcap = tmp_path / "demo.pcapng"
+    done = subprocess.run(
+        [*DEMO, "--engine", engine, "--pcap", str(pcap)],
+        env=OUTSIDE,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(re.findall(r"3 of 3 answers, ttl 60", done.stdout)) == 4
+    assert "not seen" not in done.stdout
+    for ttl_step in ("64 → 63", "63 → 62", "62 → 61", "61 → 60"):
+        assert f"ttl {ttl_step}" in done.stdout
+    assert len(re.findall(r"IPv[46]  pod1 → pod3  [0-9.]+ Gb/s", done.stdout)) == 2
+    assert done.stdout.count("udplane status") == 2
+    assert [line for line in done.stdout.splitlines() if len(line) > 100 and str(pcap) not in line] == []
+    assert any(ICMP in packet for packet in rdpcap(str(pcap)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_nothing(tun_device: None, tmp_path: Path, number: signal.Signals) -> None:
+    pcap = str(tmp_path / "demo.pcapng")
+    with running_demo("--engine", "python", "--pcap", pcap) as process:
+        read_until(process, "Pings through")
+        family = descendants(process.pid)
+        assert len(family) >= 3, "two daemons and a capture"
+        process.send_signal(number)
+        assert process.wait(30) == 128 + number
+        assert process.stdout is not None
+        assert "Traceback" not in process.stdout.read()
+    assert alive(family) == set()
+
+
+def test_a_killed_demo_leaves_nothing(tun_device: None, tmp_path: Path) -> None:
+    pcap = str(tmp_path / "demo.pcapng")
+    with running_demo("--engine", "python", "--pcap", pcap) as process:
+        read_until(process, "Pings through")
+        family = descendants(process.pid)
+        assert len(family) >= 3, "two daemons and a capture"
+        process.kill()
+        process.wait(30)
+    wait_until(lambda: alive(family) == set(), "the kernel to end the daemons")
+
+
+def test_a_kept_demo_can_be_entered_and_taken_down(tun_device: None, tmp_path: Path) -> None:
+    pcap = str(tmp_path / "demo.pcapng")
+    with running_demo("--engine", "python", "--keep", "--pcap", pcap) as process:
+        shown = read_until(process, "take it all down")
+        assert process.wait(30) == 0
+    (holder,) = re.findall(r"take it all down +kill (\d+)", shown)
+    family = {int(holder)} | descendants(int(holder))
+    try:
+        (enter,) = re.findall(r"a shell in a pod +(nsenter .*) bash", shown)
+        inside = subprocess.run([*enter.split(), "ip", "-brief", "address"], capture_output=True, text=True, check=True)
+        assert "eth0" in inside.stdout
+    finally:
+        os.kill(int(holder), signal.SIGTERM)
+    wait_until(lambda: alive(family) == set(), "the demo to end")
