@@ -16,13 +16,12 @@ the host end's name and the rules' chain follow from them.
 
 from __future__ import annotations
 
-from cni.lib import addresses, ipam, links, macspoof, masquerade, sysctl, verify, veth
+from cni.lib import addresses, ipam, links, sysctl, veth
 from cni.lib.args import parse_args
 from cni.lib.bridge_device import Bridge, enable_forwarding
 from cni.lib.errors import UNSUPPORTED_FIELD, CniError
 from cni.lib.gojson import JsonTypeError
 from cni.lib.ip import IPNet, default_net, family, from_number, number
-from cni.lib.masquerade import Masquerade
 from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute_u32
 from cni.lib.netns import Netns, open_netns, open_netns_if_present
 from cni.lib.rollback import Rollback
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cni.lib.firewall import Transaction
+    from cni.lib.masquerade import Masquerade
 
 DEFAULT_BRIDGE = "cni0"
 HIGHEST_VLAN = 4094
@@ -104,6 +104,8 @@ def add(call: Call) -> Result:
             Interface(call.ifname, links.format_mac(pair.mac), call.netns),
         ]
         if config.mac_spoof_check:
+            from cni.lib import macspoof
+
             rollback.push(lambda: macspoof.remove(attachment))
             macspoof.setup(attachment, pair.host_name, links.format_mac(pair.mac))
         if config.layer3:
@@ -112,7 +114,8 @@ def add(call: Call) -> Result:
         else:
             _configure_layer2(netns, call.ifname)
         _limit_gso(netns, call.ifname, config.gso_max_size)
-        result.interfaces[0].mac = links.get_link(host, bridge.name).mac
+        if not bridge.ours:  # its address may have followed that of the new port
+            result.interfaces[0].mac = links.get_link(host, bridge.name).mac
         if config.dns:
             result.dns = config.dns
         rollback.pop_all()
@@ -149,8 +152,8 @@ def _configure_layer3(
     result.ips, result.routes, result.dns = reserved.ips, reserved.routes, reserved.dns
     gateways = complete_gateways(config, result)
     networks = [ip.address for ip in result.ips]
-    rules = Masquerade(call.name, Attachment(call.container_id, call.ifname), config.masquerade_backend)
-    if config.masquerade:
+    rules = masquerade_of(call, config)
+    if rules:
         rollback.push(rules.remove)
         started = rules.start(networks)
     try:
@@ -162,8 +165,17 @@ def _configure_layer3(
         for of_family in {family(gateway.ip): None for gateway in gateways}:
             enable_forwarding(of_family)
     finally:
-        if config.masquerade:
+        if rules:
             rules.finish(started, networks)
+
+
+def masquerade_of(call: Call, config: Config) -> Masquerade | None:
+    """The pod's masquerade rules, None where it has none; most calls need not import them."""
+    if not config.masquerade:
+        return None
+    from cni.lib.masquerade import Masquerade
+
+    return Masquerade(call.name, Attachment(call.container_id, call.ifname), config.masquerade_backend)
 
 
 def complete_gateways(config: Config, result: Result) -> list[IPNet]:
@@ -246,22 +258,23 @@ def _wait_for_port(host: NetlinkSocket, name: str) -> None:
 def delete(call: Call) -> None:
     """Disconnect the pod: every step is tried, the first failure is reported."""
     config = Config(call)
-    attachment = Attachment(call.container_id, call.ifname)
+    rules = masquerade_of(call, config)
+    started: list[Transaction] = []
     failures: list[Exception] = []
     if ipam.ipam_type(call) == "dhcp":  # it sends its release through the interface
         _attempt(failures, lambda: ipam.forward(call))
-    rules = Masquerade(call.name, attachment, config.masquerade_backend)
-    started: list[Transaction] = []
     with NetlinkSocket() as host:
-        networks = _pod_networks(call) if config.masquerade else None
-        if config.masquerade:
+        networks = _pod_networks(call) if rules else None
+        if rules:
             _attempt(failures, lambda: started.extend(rules.start_removal(networks)))
         _attempt(failures, lambda: _delete_veth(host, call))
     if ipam.ipam_type(call) != "dhcp":
         _attempt(failures, lambda: ipam.forward(call))
     if config.mac_spoof_check:
-        _attempt(failures, lambda: macspoof.remove(attachment))
-    if config.masquerade:
+        from cni.lib import macspoof
+
+        _attempt(failures, lambda: macspoof.remove(Attachment(call.container_id, call.ifname)))
+    if rules:
         _attempt(failures, lambda: rules.finish_removal(started, networks))
     if failures:
         raise failures[0]
@@ -297,58 +310,10 @@ def _delete_veth(host: NetlinkSocket, call: Call) -> None:
 
 def check(call: Call) -> None:
     """The bridge, both ends of the pair, the addresses and the routes have to be as the ADD left them."""
+    from cni.lib.bridge_check import check_attachment
+
     config = Config(call)
-    netns = open_netns(call.netns)
-    ipam.forward(call)
-    previous = verify.previous_result(call)
-    with NetlinkSocket() as host, netns.netlink() as inside:
-        bridge_interface = _named(previous, config.bridge)
-        bridge = _check_bridge(host, bridge_interface, config)
-        pod_interface = _named(previous, call.ifname, call.netns)
-        if pod_interface.sandbox != call.netns:
-            sandbox = pod_interface.sandbox
-            raise CniError(f"Sandbox in prevResult {sandbox} doesn't match configured netns: {call.netns}")
-        pod = verify.find_interface(inside, pod_interface, in_pod=True)
-        if pod.kind != "veth":
-            raise CniError(f"Container interface {pod.name} not of type veth")
-        if pod_interface.mac and pod_interface.mac != pod.mac:
-            name, mac = pod_interface.name, pod_interface.mac
-            raise CniError(f"Interface {name} Mac {mac} doesn't match container Mac: {pod.mac}")
-        others = [i for i in previous.interfaces if i.name not in (bridge_interface.name, pod_interface.name)]
-        _check_host_veth(host, others, pod, bridge)
-        verify.check_addresses(inside, call.ifname, previous.ips)
-        verify.check_routes(inside, previous.routes)
-
-
-def _named(result: Result, name: str, sandbox: str = "") -> Interface:
-    """The interface of that name in the result, or an empty one."""
-    found = [interface for interface in result.interfaces if interface.name == name]
-    return next((interface for interface in found if interface.sandbox == sandbox or not sandbox), Interface(""))
-
-
-def _check_bridge(host: NetlinkSocket, wanted: Interface, config: Config) -> links.Link:
-    link = verify.find_interface(host, wanted, in_pod=False)
-    if link.kind != "bridge":
-        raise CniError(f"Interface {wanted.name} does not have link type of bridge")
-    if wanted.mac and wanted.mac != link.mac:
-        raise CniError(f"Bridge interface {wanted.name} Mac doesn't match: {wanted.mac}")
-    if link.promiscuous != config.promiscuous:
-        states = f"{str(config.promiscuous).lower()} doesn't match current state: {str(link.promiscuous).lower()} "
-        raise CniError(f"Bridge interface {wanted.name} configured Promisc Mode {states}")
-    return link
-
-
-def _check_host_veth(host: NetlinkSocket, others: list[Interface], pod: links.Link, bridge: links.Link) -> None:
-    """One of the other interfaces has to be the pod's partner and a port of the bridge."""
-    for wanted in others:
-        link = verify.find_interface(host, wanted, in_pod=False)
-        partners = link.kind == "veth" and link.index == pod.peer and link.peer == pod.index
-        if not partners or link.master != bridge.index:
-            continue
-        if wanted.mac and wanted.mac != link.mac:
-            raise CniError(f"Interface {wanted.name} Mac doesn't match: {wanted.mac} not found")
-        return
-    raise CniError(f"CNI veth created for bridge {bridge.name} was not found")
+    check_attachment(call, config.bridge, config.promiscuous)
 
 
 def gc(call: Call) -> None:
@@ -356,6 +321,8 @@ def gc(call: Call) -> None:
     valid = call.valid_attachments()
     if valid is None:
         return
+    from cni.lib import masquerade
+
     config = Config(call)
     failures: list[Exception] = []
     _attempt(failures, lambda: _collect_veths(call.name, config, valid))
@@ -373,6 +340,8 @@ def _collect_veths(network: str, config: Config, valid: set[Attachment]) -> None
             if link.name.startswith(prefix) and link.name not in live:
                 links.delete_link(host, link.name)
     if config.mac_spoof_check:
+        from cni.lib import macspoof
+
         macspoof.collect_garbage(prefix, live)
 
 

@@ -17,7 +17,8 @@ from cni.lib.ip import IPNet, format_ip, parse_cidr, parse_ip
 from cni.lib.ranges import Range, RangeArguments, RangeSet, read_range
 from cni.lib.reservations import Reservations
 from cni.lib.skel import Attachment, Call, Plugin, main
-from cni.lib.types import DNS, IPConfig, Result, Route, at_least
+from cni.lib.types import DNS, IPConfig, Result, Route
+from cni.lib.versions import at_least
 
 DEFAULT_DATA_DIR = "/var/lib/cni/networks"
 
@@ -63,7 +64,7 @@ def read_requests(call: Call, fields: Fields) -> list[bytes]:
         for text in source.texts("ips") if source else []:
             ip = _ip_or_cidr(text)
             if ip is None:
-                raise CniError(f"invalid IP address: {text}")
+                raise CniError(f"invalid IP address {text}")
             requested.append(ip)
     return list(dict.fromkeys(requested))
 

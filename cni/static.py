@@ -11,7 +11,8 @@ from cni.lib.errors import CniError
 from cni.lib.gojson import Fields
 from cni.lib.ip import IPNet, format_ip, parse_cidr, parse_ip
 from cni.lib.skel import Call, Plugin, main
-from cni.lib.types import DNS, IPConfig, Result, Route, at_least, read_ip
+from cni.lib.types import DNS, IPConfig, Result, Route, read_ip
+from cni.lib.versions import at_least
 
 
 def add(call: Call) -> Result:
@@ -52,7 +53,7 @@ def load(call: Call) -> tuple[Fields, list[IPConfig]]:
     else:
         configs = [
             IPConfig(_cidr(item.text("address"), "the 'address' field is expected to be"), read_ip(item, "gateway"))
-            for item in ipam.children("addresses", "Address")
+            for item in ipam.children("addresses", "Address", "main.Address")
         ]
         _add_from_environment(configs, environment)
     _refuse_many_per_family(call, configs)

@@ -31,11 +31,9 @@ def delegate(call: Call, name: str, command: str, conf: dict[str, Any] | None = 
     """
     path, status = find_plugin(name, call.path)
     derived = call.for_delegate(command, conf)
-    if _is_own_launcher(status):
-        plugin = registry.load_plugin(name)
-        if plugin is not None:
-            result = invoke(plugin, derived)
-            return result and Result.from_json(result.to_json(derived.version), derived.version)
+    if name in registry.MODULES and _is_own_launcher(status):
+        result = invoke(registry.load_plugin(name), derived)
+        return result and Result.from_json(result.to_json(derived.version), derived.version)
     return _execute(path, derived)
 
 

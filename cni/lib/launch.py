@@ -6,19 +6,38 @@ CNI_PATH is of the same installation (see cni.lib.delegate).
 
 from __future__ import annotations
 
+import os
+
 from cni.lib import registry
-from cni.lib.skel import main as be_plugin
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
-def main(launcher: str) -> None:
+def main(launcher: str) -> NoReturn:
     """Be the plugin that the last part of the path `launcher` names."""
     registry.launcher = launcher
     name = launcher.rpartition("/")[2]
+    if name not in registry.MODULES:
+        raise SystemExit(f"{launcher}: there is no plugin of this name; the names are {' '.join(registry.MODULES)}")
+    if os.environ.get("CNI_COMMAND") == "VERSION":
+        _answer_version(name)
     if name == "dhcp":  # it can also be the daemon
         from cni.dhcp import main as dhcp_main
 
         dhcp_main()
-    plugin = registry.load_plugin(name)
-    if plugin is None:
-        raise SystemExit(f"{launcher}: there is no plugin of this name; the names are {' '.join(registry.MODULES)}")
-    be_plugin(plugin)
+    from cni.lib.skel import main as be_plugin
+
+    be_plugin(registry.load_plugin(name))
+
+
+def _answer_version(name: str) -> NoReturn:
+    """The fast way to the one answer that takes no input."""
+    from cni.lib.versions import answer
+
+    try:
+        os.write(1, answer(name).encode())
+    except OSError:
+        os._exit(1)
+    os._exit(0)

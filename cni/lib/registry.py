@@ -26,11 +26,8 @@ MODULES = {
 }
 
 
-def load_plugin(name: str) -> Plugin | None:
-    """The plugin of that name, or None if it is not one of ours."""
-    module_name = MODULES.get(name)
-    if module_name is None:
-        return None
-    module = __import__(f"cni.{module_name}", fromlist=["PLUGIN"])
+def load_plugin(name: str) -> Plugin:
+    """The plugin of that name. Raises KeyError if it is not one of ours."""
+    module = __import__(f"cni.{MODULES[name]}", fromlist=["PLUGIN"])
     plugin: Plugin = module.PLUGIN
     return plugin

@@ -30,12 +30,13 @@ from cni.lib.errors import (
 )
 from cni.lib.gojson import Fields, JsonSyntaxError, JsonTypeError, dumps, kind, loads, lookup
 from cni.lib.store import write_all
-from cni.lib.types import CURRENT, VERSIONS, Result, at_least
+from cni.lib.types import Result
+from cni.lib.versions import answer, at_least, spoken_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
+    from typing import Any, NoReturn
 
     Verb = Callable[["Call"], "Result | None"]
 
@@ -56,19 +57,9 @@ IFNAME_BYTES = 15
 class Plugin:
     """A plugin's name, the versions it speaks, and its verbs."""
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        add: Verb,
-        delete: Verb,
-        check: Verb,
-        gc: Verb,
-        status: Verb,
-        versions: tuple[str, ...] = VERSIONS,
-    ) -> None:
+    def __init__(self, name: str, *, add: Verb, delete: Verb, check: Verb, gc: Verb, status: Verb) -> None:
         self.name = name
-        self.versions = versions
+        self.versions = spoken_by(name)
         self.verbs: dict[str, Verb] = {"ADD": add, "DEL": delete, "CHECK": check, "GC": gc, "STATUS": status}
 
 
@@ -164,8 +155,7 @@ def run(plugin: Plugin, env: Mapping[str, str], read_stdin: Callable[[], bytes])
     if not command:
         return Outcome(0, "", introduction(plugin))
     if command == "VERSION":
-        shape = {"cniVersion": CURRENT, "supportedVersions": list(plugin.versions)}
-        return Outcome(0, dumps(shape) + "\n")
+        return Outcome(0, answer(plugin.name))
     try:
         call = Call(env)
         check_environment(call)
@@ -305,15 +295,19 @@ def _read_stdin() -> bytes:
     return b"".join(parts)
 
 
-def main(plugin: Plugin) -> None:
-    """Be the plugin's process."""
+def main(plugin: Plugin) -> NoReturn:
+    """Be the plugin's process.
+
+    It ends at once, without the interpreter's tidying up, which takes 1.5 ms and has nothing to do: every file that
+    counts was closed, and nothing is buffered.
+    """
     outcome = run(plugin, os.environ, _read_stdin)
     try:
         _write(2, outcome.errors)
         _write(1, outcome.output)
     except OSError:  # nobody reads the answer
         outcome.status = outcome.status or 1
-    raise SystemExit(outcome.status)
+    os._exit(outcome.status)
 
 
 def _write(fd: int, text: str) -> None:

@@ -16,20 +16,14 @@ from __future__ import annotations
 from cni.lib.errors import CniError
 from cni.lib.gojson import Fields, dumps
 from cni.lib.ip import IPNet, format_ip, parse_cidr, parse_ip
+from cni.lib.versions import VERSIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
-CURRENT = "1.1.0"
 BY_FAMILY = ("0.1.0", "0.2.0")
 WITH_IP_VERSION = ("0.3.0", "0.3.1", "0.4.0")
-
-
-def at_least(version: str, floor: str) -> bool:
-    """Whether a known version is `floor` or newer."""
-    return VERSIONS.index(version) >= VERSIONS.index(floor)
 
 
 def read_ip(fields: Fields, key: str) -> bytes | None:
