@@ -29,6 +29,7 @@ Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+_FORWARDED = int(Verdict.FORWARDED)  # comparing an array with a plain int is several times faster than with an enum
 _COLUMNS = np.arange(IPV6.header_len)
 _ECN_AFTER_TUNNEL = np.array(ECN_AFTER_TUNNEL)
 
@@ -92,7 +93,7 @@ class NumpyEngine(BatchEngine):
         """Write the answers into the batch, and say no to those who have to hear it."""
         _column(batch.verdict, batch)[:] = packets.verdict
         _column(batch.next_hop, batch)[:] = np.where(packets.forwarded, peer, NO_PEER)
-        _column(batch.egress, batch)[:] = np.where(packets.forwarded, egress, Egress.NONE)
+        _column(batch.egress, batch)[:] = np.where(packets.forwarded, int(egress), int(Egress.NONE))
         for i in np.flatnonzero(~packets.forwarded).tolist():
             self.refuse(batch, i, Verdict(batch.verdict[i]), now_ns, int(mtu[i]))
 
@@ -107,12 +108,12 @@ class _Packets:
         inside = np.minimum(self.start[:, np.newaxis] + _COLUMNS, self.arena.size - 1)
         self.header: Ints = self.arena[inside].astype(np.int64)
         self.v4: Bools = self.header[:, 0] >> 4 == 4
-        self.verdict = np.full(batch.count, Verdict.FORWARDED, np.uint8)
+        self.verdict = np.full(batch.count, _FORWARDED, np.uint8)
 
     @property
     def forwarded(self) -> Bools:
         """Those that nothing was said against."""
-        result: Bools = self.verdict == Verdict.FORWARDED
+        result: Bools = self.verdict == _FORWARDED
         return result
 
     @property
@@ -134,7 +135,7 @@ class _Packets:
 
     def refuse_where(self, condition: Bools, reason: Verdict) -> None:
         """Give those for which `condition` is true this verdict, unless they have one."""
-        self.verdict[condition & self.forwarded] = reason
+        self.verdict[condition & self.forwarded] = int(reason)
 
     def check_headers(self) -> None:
         """The questions of `packet.check_header`, in its order."""
