@@ -2,33 +2,56 @@
 
 import os
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from dataplane import __version__
 from dataplane.backends.base import PeerState
 from dataplane.counters import Counters
+from dataplane.host import NodeHost
 from dataplane.lease import Lease
-from dataplane.node import Node
+from dataplane.membership import Membership
+from dataplane.options import NodeOptions
+from dataplane.subnet import NetworkConfig
 from dataplane.verdicts import Direction, Event, Verdict
 
 
-def node_status(node: Node) -> dict[str, Any]:
-    """Everything about `node`; called in the thread of its event loop."""
+@dataclass(slots=True)
+class NodeState:
+    """How far a node has come. What depends on the network config is None until that is known."""
+
+    options: NodeOptions
+    started: float = field(default_factory=time.time)
+    phase: str = "starting"
+    config_trouble: str = ""
+    """Why the store gives no network config; empty when it does."""
+    config: NetworkConfig | None = None
+    host: NodeHost | None = None
+    membership: Membership | None = None
+
+
+def node_status(state: NodeState) -> dict[str, Any]:
+    """Everything about a node; called in the thread of its event loop."""
+    host, membership = state.host, state.membership
+    refused = membership.table.refused.values() if membership is not None and membership.table is not None else ()
     return {
         "version": __version__,
         "pid": os.getpid(),
-        "phase": node.phase,
-        "uptime_seconds": round(time.time() - node.started, 1),
-        "network": _network(node),
-        "lease": _own_lease(node),
-        "store": {"url": node.options.store, "trouble": node.store_trouble},
-        "backend": node.backend.report() if node.backend is not None else None,
-        "firewall": _firewall(node),
-        "subnet_file": str(node.options.subnet_file),
-        "peers": _peers(node),
-        "refused": [_lease(lease) for lease in node.table.refused.values()] if node.table is not None else [],
-        "counters": counters_document(node.backend.counters()) if node.backend is not None else None,
+        "phase": state.phase,
+        "uptime_seconds": round(time.time() - state.started, 1),
+        "network": _network(state.config),
+        "lease": _own_lease(membership),
+        "store": {
+            "url": state.options.store,
+            "trouble": state.config_trouble or (membership.store_trouble if membership is not None else ""),
+        },
+        "backend": host.backend.report() if host is not None else None,
+        "firewall": _firewall(state.options, host),
+        "subnet_file": str(state.options.subnet_file),
+        "peers": _peers(host, membership),
+        "refused": [_lease(lease) for lease in refused],
+        "counters": counters_document(host.backend.counters()) if host is not None else None,
     }
 
 
@@ -46,17 +69,21 @@ def counters_document(counters: Counters) -> dict[str, Any]:
     return document
 
 
-def _network(node: Node) -> dict[str, Any] | None:
-    if node.config is None:
+def _network(config: NetworkConfig | None) -> dict[str, Any] | None:
+    if config is None:
         return None
-    pools = {"ipv4": node.config.ipv4, "ipv6": node.config.ipv6}
+    pools = {"ipv4": config.ipv4, "ipv6": config.ipv6}
     networks: dict[str, Any] = {name: str(pool.network) if pool else None for name, pool in pools.items()}
-    return networks | {"backend": node.config.backend.type}
+    return networks | {"backend": config.backend.type}
 
 
-def _own_lease(node: Node) -> dict[str, Any]:
-    lease = _lease(node.lease) if node.lease is not None else {"subnets": [], "public_ip": None, "expires": None}
-    return lease | {"state": node.keeper.state.value, "trouble": node.keeper.reason}
+def _own_lease(membership: Membership | None) -> dict[str, Any]:
+    """The lease that is in use. Its state may be acquiring or lost, while packets go on by it."""
+    none: dict[str, Any] = {"subnets": [], "public_ip": None, "node": "", "expires": None}
+    if membership is None:
+        return none | {"state": "acquiring", "trouble": ""}
+    lease = _lease(membership.lease) if membership.lease is not None else none
+    return lease | {"state": membership.keeper.state.value, "trouble": membership.keeper.reason}
 
 
 def _lease(lease: Lease) -> dict[str, Any]:
@@ -71,21 +98,21 @@ def _lease(lease: Lease) -> dict[str, Any]:
     }
 
 
-def _firewall(node: Node) -> dict[str, Any]:
-    manager = node.firewall.manager if node.firewall is not None else None
+def _firewall(options: NodeOptions, host: NodeHost | None) -> dict[str, Any]:
+    firewall = host.firewall if host is not None else None
     return {
-        "manager": manager.name if manager is not None else None,
-        "masquerade": node.options.ip_masq,
-        "forward": node.options.iptables_forward_rules,
-        "trouble": node.rules_trouble,
+        "manager": firewall.manager.name if firewall is not None and firewall.manager is not None else None,
+        "masquerade": options.ip_masq,
+        "forward": options.iptables_forward_rules,
+        "trouble": host.rules_trouble if host is not None else "",
     }
 
 
-def _peers(node: Node) -> list[dict[str, Any]]:
-    if node.backend is None or node.table is None:
+def _peers(host: NodeHost | None, membership: Membership | None) -> list[dict[str, Any]]:
+    if host is None or membership is None or membership.table is None:
         return []
-    states = node.backend.peers()
-    return [_lease(lease) | _traffic(states.get(key)) for key, lease in node.table.peers.items()]
+    states = host.backend.peers()
+    return [_lease(lease) | _traffic(states.get(key)) for key, lease in membership.table.peers.items()]
 
 
 def _traffic(state: PeerState | None) -> dict[str, Any]:

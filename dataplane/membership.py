@@ -1,0 +1,168 @@
+"""The node as a member of its cluster: it keeps its lease and follows everybody else's.
+
+`LeaseKeeper` decides when to do what, the store does it, `LeaseTable` turns what the store reports into changes; this
+module is the wiring between them, and tells the node's host side (`Host`) what to make of it. It goes on through
+everything that can happen to a store or a lease:
+
+- store out of reach: said once; peers stay as they are known, the watch and the renewal keep trying
+- lease revoked: said loudly, then a lease is asked for again, for the same subnets first. If it gets them nothing has
+  changed for pods. If they belong to somebody else by now the node moves to new ones, and its pods must be started
+  anew. As long as there is no lease, packets are forwarded by what is known
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from dataplane.errors import LeaseLostError, StoreError, UdplaneError
+from dataplane.lease import Change, Lease, LeaseEvent, Subnets
+from dataplane.lease_keeper import Action, LeaseKeeper
+from dataplane.lease_table import LeaseTable
+from dataplane.stores.base import AcquireRequest, Outage, Snapshot, Store, WatchUpdate
+
+_log = logging.getLogger(__name__)
+
+
+class Host(Protocol):
+    """What changes on the host when leases change."""
+
+    async def take_up(self, lease: Lease) -> None:
+        """Make the host fit the node's own `lease`, whose subnets are new to it. UdplaneError if that cannot be."""
+
+    def remember(self, lease: Lease) -> None:
+        """Note the node's own lease, new or extended, for whoever has to give it back."""
+
+    async def apply(self, changes: list[LeaseEvent]) -> None:
+        """Follow changes of the peers' leases."""
+
+
+class Membership:
+    """One node's part in its cluster.
+
+    For reading: `lease` is the last one that was taken up, or None; `keeper` knows its state; `table` knows the peers;
+    `store_trouble` says why the store is out of reach, and is empty when it is not.
+    """
+
+    def __init__(
+        self, store: Store, host: Host, request: Callable[[Subnets | None], AcquireRequest], renew_margin: float
+    ) -> None:
+        """`request` makes the demand for a lease, given the subnets of the last one; `renew_margin` is in seconds."""
+        self.lease: Lease | None = None
+        self.keeper = LeaseKeeper(margin=renew_margin)
+        self.table: LeaseTable | None = None
+        self.store_trouble = ""
+        self._store = store
+        self._host = host
+        self._request = request
+        self._own_changed = asyncio.Event()
+        # What the watch says about the own lease must not come between asking the store and taking in its answer.
+        self._lock = asyncio.Lock()
+
+    async def join(self) -> None:
+        """Get the first lease and take it up. UdplaneError for what waiting does not make better."""
+        while self.lease is None:
+            step = self.keeper.next_step(time.time())
+            await asyncio.sleep(max(0.0, (step.at or 0.0) - time.time()))
+            await self._ask_store(step.action)
+
+    async def keep_lease(self) -> None:
+        """Do what the lease keeper says, when it says so or when the own lease has changed. Never ends."""
+        while True:
+            now = time.time()
+            step = self.keeper.next_step(now)
+            if step.action is Action.STOP:
+                _log.error("lease lost: %s; asking for a lease again, traffic goes on meanwhile", self.keeper.reason)
+                self.keeper.restarted()
+            elif step.at is None or step.at > now:
+                self._own_changed.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(None if step.at is None else step.at - now):
+                        await self._own_changed.wait()
+            else:
+                await self._ask_store(step.action)
+
+    async def follow_peers(self) -> None:
+        """Take in what the store reports, once there is a lease. Never ends."""
+        async with contextlib.aclosing(self._store.watch()) as updates:
+            async for update in updates:
+                self._note_outage(update)
+                if not isinstance(update, Outage):
+                    async with self._lock:
+                        await self._take_in(update)
+
+    async def _ask_store(self, action: Action) -> None:
+        """Acquire or renew, tell the keeper how it went, and take up what was granted."""
+        async with self._lock:
+            try:
+                if action is Action.RENEW and self.lease is not None:
+                    lease = await self._store.renew(self.lease)
+                else:
+                    lease = await self._store.acquire(self._request(self.lease.subnets if self.lease else None))
+            except UdplaneError as error:
+                self._not_granted(action, error)
+                return
+            self.keeper.granted(lease, time.time())
+            if self.keeper.lease is lease:
+                await self._take_up(lease)
+
+    def _not_granted(self, action: Action, error: UdplaneError) -> None:
+        if self.lease is None and not (isinstance(error, StoreError) and error.transient):
+            raise error
+        if action is Action.RENEW and isinstance(error, LeaseLostError):
+            self.keeper.revoked(str(error))
+        else:
+            self.keeper.failed(str(error), time.time())
+            _log.warning("cannot %s the lease: %s; trying again", action.value, error)
+
+    async def _take_up(self, lease: Lease) -> None:
+        """Make host and peers fit the lease. One that was only extended changes nothing there."""
+        if self.lease is None or self.lease.subnets != lease.subnets:
+            if self.lease is not None:
+                _log.error("this node's subnet is %s now; start the pods of %s anew", lease.subnets, self.lease.subnets)
+            await self._host.take_up(lease)
+            await self._adopt(lease)
+        self.lease = lease
+        self._host.remember(lease)
+
+    async def _adopt(self, lease: Lease) -> None:
+        """Follow the peers as the owner of `lease`, keeping those that are known."""
+        old, self.table = self.table, LeaseTable(lease)
+        if old is not None:
+            changes = self.table.reset([*old.peers.values(), *old.refused.values()])
+            gone = [LeaseEvent(Change.REMOVED, peer) for key, peer in old.peers.items() if key not in self.table.peers]
+            await self._host.apply(gone + changes)
+
+    def _note_outage(self, update: WatchUpdate) -> None:
+        if isinstance(update, Outage):
+            self.store_trouble = str(update.error)
+            _log.warning("the store is out of reach, forwarding goes on: %s", update.error)
+        elif self.store_trouble:
+            self.store_trouble = ""
+            _log.info("the store is back")
+
+    async def _take_in(self, update: Snapshot | LeaseEvent) -> None:
+        assert self.table is not None and self.lease is not None
+        if isinstance(update, Snapshot):
+            self._observe_own(next((lease for lease in update.leases if lease.key == self.lease.key), None))
+            changes = self.table.reset(update.leases)
+        else:
+            if update.lease.key == self.lease.key:
+                self._observe_own(None if update.change is Change.REMOVED else update.lease)
+            changes = self.table.apply(update)
+        for change in changes:
+            _log_change(change, self.table)
+        await self._host.apply(changes)
+
+    def _observe_own(self, seen: Lease | None) -> None:
+        self.keeper.observed(seen, time.time())
+        self._own_changed.set()
+
+
+def _log_change(change: LeaseEvent, table: LeaseTable) -> None:
+    if change.change is Change.REFUSED:
+        _log.error("ignoring %s: it overlaps %s", change.lease, table.conflict(change.lease))
+    else:
+        _log.info("peer %s: %s", change.change.value, change.lease)
