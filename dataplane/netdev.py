@@ -39,6 +39,7 @@ MINIMUM_MTU = {4: 68, 6: 1280}
 
 _FAMILY = {4: 2, 6: 10}  # AF_INET and AF_INET6
 _SCOPE_GLOBAL = 0
+_IFA_F_NODAD = 0x02
 _IFA_F_UNUSABLE = 0x08 | 0x40  # DADFAILED and TENTATIVE (include/uapi/linux/if_addr.h)
 _RTPROT_STATIC = 4
 _RT_TABLE_MAIN = 254
@@ -219,7 +220,8 @@ def _set_addresses(ip: Any, index: int, wanted: Sequence[Address]) -> None:
     for address, length in present - desired:
         ip.addr("del", index=index, address=str(address), prefixlen=length)
     for address, length in desired - present:
-        ip.addr("add", index=index, address=str(address), prefixlen=length)
+        # An IPv6 address that is still tentative cannot be a route's source, and on a TUN nobody could have a duplicate.
+        ip.addr("add", index=index, address=str(address), prefixlen=length, flags=_IFA_F_NODAD)
 
 
 def _set_routes(ip: Any, index: int, networks: Sequence[Network], sources: dict[int, Address]) -> None:
