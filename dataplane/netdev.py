@@ -220,7 +220,7 @@ def _set_addresses(ip: Any, index: int, wanted: Sequence[Address]) -> None:
     for address, length in present - desired:
         ip.addr("del", index=index, address=str(address), prefixlen=length)
     for address, length in desired - present:
-        # An IPv6 address that is still tentative cannot be a route's source, and on a TUN nobody could have a duplicate.
+        # No duplicate detection: a tentative IPv6 address cannot be a source of routes, and a TUN has no neighbours.
         ip.addr("add", index=index, address=str(address), prefixlen=length, flags=_IFA_F_NODAD)
 
 
