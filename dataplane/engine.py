@@ -45,6 +45,12 @@ from dataplane.verdicts import Direction
 
 ENGINES = ("native", "numpy", "python")
 
+_MADE_OF = {
+    "native": "the C extension, which is built when udplane is installed where a C compiler is",
+    "numpy": "numpy: pip install numpy",
+}
+"""What an engine needs beside the standard library."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
@@ -130,7 +136,8 @@ def load_engine(name: str, config: EngineConfig) -> Engine:
         module = importlib.import_module(f"dataplane.engines.{name}")
     except ImportError as error:
         raise ConfigError(
-            f"engine {name} cannot be loaded ({error}); run ./dev test once, or use --engine python"
+            f"engine {name} cannot be loaded ({error}); it needs {_MADE_OF[name]}. "
+            "Or use --engine python, which needs nothing"
         ) from error
     engine: Engine = module.create(config)
     return engine

@@ -48,7 +48,10 @@ CONTROL_LEN = socket.CMSG_SPACE(struct.calcsize("i"))
 
 
 class Underlay:
-    """A non-blocking UDP socket on the node's underlay address, IPv4 or IPv6. Used by one thread."""
+    """A non-blocking UDP socket on the node's underlay address, IPv4 or IPv6.
+
+    One thread reads, writes and asks for path MTUs; any may ask for the rest.
+    """
 
     def __init__(self, sock: socket.socket, probe: socket.socket) -> None:
         """Take over a bound socket, and one on the same address that only asks for path MTUs."""

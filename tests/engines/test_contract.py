@@ -1,6 +1,7 @@
 """What an engine keeps between packets: routes, path MTUs, counters."""
 
 import random
+import sys
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -145,3 +146,13 @@ def test_icmp_limit_holds_within_a_batch(make_engine: MakeEngine) -> None:
 def test_an_unknown_engine_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match="choose one of native, numpy, python"):
         load_engine("turbo", CONFIG)
+
+
+@pytest.mark.parametrize(("name", "made_of"), [("numpy", "numpy"), ("native", "dataplane._native")])
+def test_an_engine_whose_parts_are_missing_says_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, name: str, made_of: str
+) -> None:
+    monkeypatch.setitem(sys.modules, made_of, None)
+    monkeypatch.delitem(sys.modules, f"dataplane.engines.{name}", raising=False)
+    with pytest.raises(ConfigError, match=f"engine {name} cannot be loaded .* it needs .* --engine python"):
+        load_engine(name, CONFIG)

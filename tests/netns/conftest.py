@@ -105,6 +105,7 @@ def rig(
         overlay.store = f"static:{_peer_file(directory, [node.address(version) for node in nodes])}"
         daemon = overlay.start(nodes[0])
         daemon.wait_until_ready()
+        assert daemon.status()["backend"]["engine"] == engine
         pod = lab.add_pod(nodes[0], *daemon.lease())
         peer, stranger = (stack.enter_context(_overlay_socket(node, version)) for node in nodes[1:])
         yield Rig(lab, daemon, pod, version, peer, stranger)
