@@ -106,5 +106,5 @@ def _any_icmp(name: str, types: dict[int, str], data: bytes) -> Parsed:
     kind, code, _, ident, sequence = struct.unpack_from("!BBHHH", data)
     text = types.get(kind, f"type {kind}")
     if text not in (ECHO_REQUEST, ECHO_REPLY):
-        return Header(name, {"what": text, "code": code}), data[8:], None
-    return Header(name, {"what": text, "id": ident, "seq": sequence, "data": len(data) - 8}), data[8:], None
+        return Header(name, {"type": text, "code": code}), data[8:], None
+    return Header(name, {"type": text, "id": ident, "seq": sequence, "data": len(data) - 8}), data[8:], None

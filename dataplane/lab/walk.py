@@ -111,7 +111,7 @@ def _find(sniffer: Sniffer, outgoing: bool, identifier: int) -> Frame | None:
             innermost = dissect(frame.data, ethernet=frame.ethernet)[-1:]
             if (
                 innermost
-                and innermost[0].fields.get("what") == ECHO_REQUEST
+                and innermost[0].fields.get("type") == ECHO_REQUEST
                 and innermost[0].fields["id"] == identifier
             ):
                 return frame

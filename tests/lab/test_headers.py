@@ -54,13 +54,13 @@ def test_fields_are_scapys() -> None:
         "tos": 4,
         "checksum": f"{parsed(INNER4).chksum:#06x}",
     }
-    assert icmp.fields == {"what": "echo request", "id": 9, "seq": 3, "data": 20}
+    assert icmp.fields == {"type": "echo request", "id": 9, "seq": 3, "data": 20}
 
 
 def test_ipv6_fields() -> None:
     header, icmp = dissect(bytes(INNER6), ethernet=False)
     assert header.fields == {"from": "fd00::1", "to": "fd00::2", "hop limit": 9, "length": 68, "class": 0xB8}
-    assert icmp.fields == {"what": "echo request", "id": 9, "seq": 3, "data": 20}
+    assert icmp.fields == {"type": "echo request", "id": 9, "seq": 3, "data": 20}
 
 
 @given(st.binary(max_size=120), st.booleans())

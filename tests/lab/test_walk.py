@@ -62,7 +62,7 @@ def test_a_walk_ends_where_the_packet_was_dropped(routed_lab: Lab) -> None:
 ETHERNET = Header("Ethernet", {"from": "a", "to": "b"})
 OUTER = Header("IPv4", {"from": "n1", "ttl": 64})
 UDP = Header("UDP", {"to": 8285})
-ICMP = Header("ICMP", {"what": "echo request"})
+ICMP = Header("ICMP", {"type": "echo request"})
 
 
 def inner(ttl: int) -> Header:
