@@ -115,6 +115,10 @@ class Store(Protocol):
         LeaseLostError if the lease was revoked, or has expired and is gone or somebody else's.
         """
 
+    async def ready(self, lease: Lease) -> None:
+        """The node forwards packets now. Kubernetes wants to know that; the other stores do nothing."""
+        del lease
+
     async def release(self, lease: Lease) -> None:
         """Give the lease back, so that others can have its subnets. No error if it is already gone."""
 

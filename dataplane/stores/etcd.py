@@ -29,7 +29,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataplane.allocation import allocate, own_lease
 from dataplane.errors import ConfigError, LeaseLostError, NoNetworkConfigError, StoreError, UsageError
 from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
-from dataplane.stores.base import AcquireRequest, Outage, Snapshot, StoreOptions, WatchUpdate
+from dataplane.stores.base import AcquireRequest, Outage, Snapshot, Store, StoreOptions, WatchUpdate
 from dataplane.stores.etcd_gateway import CompactedError, Credentials, Gateway, KeyValue, WatchEvent, prefix_end
 from dataplane.stores.http import Endpoint
 from dataplane.subnet import NetworkConfig
@@ -78,7 +78,7 @@ def _parse_endpoint(text: str, tls: ssl.SSLContext | None) -> Endpoint:
     return Endpoint(match["host"] or match["ipv6"], port, tls)
 
 
-class EtcdStore:
+class EtcdStore(Store):
     """A store below `prefix`. `clock` (unix seconds) and `rng` are for tests."""
 
     def __init__(

@@ -31,7 +31,7 @@ from urllib.parse import quote
 from dataplane.allocation import allocate, own_lease
 from dataplane.errors import ConfigError, LeaseLostError, NoNetworkConfigError, StoreError, UsageError
 from dataplane.lease import Lease, LeaseAttrs, Subnets
-from dataplane.stores.base import LEASE_SECONDS, AcquireRequest, Snapshot, StoreOptions, WatchUpdate
+from dataplane.stores.base import LEASE_SECONDS, AcquireRequest, Snapshot, Store, StoreOptions, WatchUpdate
 from dataplane.stores.polling import watch_by_polling
 from dataplane.subnet import NetworkConfig
 
@@ -54,7 +54,7 @@ def from_location(scheme: str, location: str, options: StoreOptions) -> "SqliteS
     return SqliteStore(Path(location), lease_seconds=options.lease_seconds)
 
 
-class SqliteStore:
+class SqliteStore(Store):
     """A store in the file `path`, made with its directory when the first change is written.
 
     `clock` (unix seconds) and `rng` are for tests. No connection is kept open, except by a watch.

@@ -33,7 +33,7 @@ from dataplane import gojson
 from dataplane.allocation import own_lease
 from dataplane.errors import ConfigError, LeaseError, LeaseLostError, StoreError, UsageError
 from dataplane.lease import Address, Lease, LeaseAttrs, Subnets
-from dataplane.stores.base import AcquireRequest, Snapshot, StoreOptions, WatchUpdate
+from dataplane.stores.base import AcquireRequest, Snapshot, Store, StoreOptions, WatchUpdate
 from dataplane.stores.polling import watch_by_polling
 from dataplane.subnet import NetworkConfig
 
@@ -79,7 +79,7 @@ class PeerFile:
         return cls(network_text, network, leases)
 
 
-class StaticStore:
+class StaticStore(Store):
     """The leases of a peer file. Every call reads the file as it is then."""
 
     def __init__(self, path: Path) -> None:

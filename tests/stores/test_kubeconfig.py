@@ -1,0 +1,174 @@
+"""Where the API server is: kubeconfig files as tools write them, pods' environments, and what is not understood."""
+
+import base64
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataplane.errors import ConfigError, UdplaneError
+from dataplane.stores.kubeconfig import from_kubeconfig, in_cluster
+from dataplane.stores.plain_yaml import parse_yaml
+
+# Laid out as kubeadm and kubectl write it: lists as far left as their keys, sorted keys.
+KUBECONFIG = """\
+apiVersion: v1
+clusters:
+- cluster:
+    server: https://[fd00::1]:6443/clusters/one
+  name: one
+contexts:
+- context:
+    cluster: one
+    user: admin
+  name: admin@one
+current-context: admin@one
+kind: Config
+preferences: {}
+users:
+- name: admin
+  user:
+    token: secret
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "config"
+    path.write_text(KUBECONFIG)
+    return path
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate `cert.pem` and its key `key.pem` in a directory."""
+    directory = tmp_path_factory.mktemp("certificate")
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=test", "-days", "2"]
+    try:
+        subprocess.run(command, cwd=directory, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("needs openssl: run `sudo apt-get install openssl`")
+    return directory
+
+
+def test_server_and_token_of_the_current_context(path: Path) -> None:
+    server = from_kubeconfig(path)
+    assert str(server.endpoint) == "https://[fd00::1]:6443"
+    assert server.path == "/clusters/one"
+    assert server.token is not None
+    assert server.token() == "secret"
+
+
+def test_the_same_file_as_json(path: Path) -> None:
+    path.write_text(json.dumps(parse_yaml(KUBECONFIG)))
+    assert str(from_kubeconfig(path).endpoint) == "https://[fd00::1]:6443"
+
+
+def test_certificates_lie_in_the_file_or_beside_it(path: Path, certificate: Path) -> None:
+    for name in ("cert.pem", "key.pem"):
+        (path.parent / name).write_bytes((certificate / name).read_bytes())
+    inline = {name: base64.b64encode((certificate / name).read_bytes()).decode() for name in ("cert.pem", "key.pem")}
+    for user in (
+        "client-certificate: cert.pem\n    client-key: key.pem",
+        f"client-certificate-data: {inline['cert.pem']}\n    client-key-data: {inline['key.pem']}",
+    ):
+        authority = f"certificate-authority-data: {inline['cert.pem']}\n    server:"
+        path.write_text(KUBECONFIG.replace("token: secret", user).replace("server:", authority))
+        server = from_kubeconfig(path)
+        assert server.token is None
+        assert server.endpoint.tls is not None
+        assert [entry["subject"] for entry in server.endpoint.tls.get_ca_certs()] == [((("commonName", "test"),),)]
+
+
+def test_a_token_file_is_read_for_each_request(path: Path) -> None:
+    path.write_text(KUBECONFIG.replace("token: secret", "tokenFile: token"))
+    server = from_kubeconfig(path)
+    assert server.token is not None
+    with pytest.raises(ConfigError, match="cannot read the token"):
+        server.token()
+    for token in ("one", "two"):
+        path.with_name("token").write_text(f"{token}\n")
+        assert server.token() == token
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        (KUBECONFIG, "", "is not complete"),
+        (KUBECONFIG, "{", "is not complete"),
+        (KUBECONFIG, "- a\n- b\n", "is not complete"),
+        ("current-context: admin@one", "current-context: other", "has no context 'other'"),
+        ("cluster: one", "cluster: two", "has no cluster 'two'"),
+        ("user: admin", "user: nobody", "has no user 'nobody'"),
+        ("https://[fd00::1]:6443/clusters/one", "one", "is no address of an API server"),
+        ("    token: secret", "    exec:\n      command: aws", "needs a helper program"),
+        ("token: secret", "client-certificate-data: '%%%'\n    client-key-data: aGk=", "is not complete"),
+        ("token: secret", "client-certificate-data: aGk=\n    client-key-data: aGk=", "kubeconfig"),
+        ("token: secret", "client-certificate: gone.pem\n    client-key: gone.pem", "No such file"),
+        ("preferences: {}", "preferences: {colors: true}", "line 13 is YAML of a kind"),
+        ("token: secret", "token: |\n      secret", "line 17 is YAML of a kind"),
+        ("token: secret", "token: &anchor secret", "line 17 is YAML of a kind"),
+        ("token: secret", 'token: "secret', "line 17 is YAML of a kind"),
+    ],
+)
+def test_what_is_missing_or_not_understood_is_one_line(path: Path, old: str, new: str, complaint: str) -> None:
+    path.write_text(KUBECONFIG.replace(old, new))
+    with pytest.raises(UdplaneError, match=complaint) as caught:
+        from_kubeconfig(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pod_knows_the_server_from_its_environment(tmp_path: Path, certificate: Path) -> None:
+    environ = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+    with pytest.raises(ConfigError, match="this is no Kubernetes pod"):
+        in_cluster({}, tmp_path)
+    with pytest.raises(ConfigError, match="mount the service account"):
+        in_cluster(environ, tmp_path)
+    (tmp_path / "ca.crt").write_bytes((certificate / "cert.pem").read_bytes())
+    (tmp_path / "token").write_text("of the pod")
+    server = in_cluster(environ, tmp_path)
+    assert str(server.endpoint) == "https://10.96.0.1:443"
+    assert server.token is not None
+    assert server.token() == "of the pod"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("", None),
+        ("a: b", {"a": "b"}),
+        ("a: b:c:d", {"a": "b:c:d"}),
+        ("a: http://x:1 # why", {"a": "http://x:1"}),
+        ("a: # why\n  b: 1", {"a": {"b": "1"}}),
+        ("a:\nb: ~", {"a": None, "b": None}),
+        ("'a b': \"c\\td\"", {"a b": "c\td"}),
+        ("a: 'it''s'", {"a": "it's"}),
+        ("a: []\nb: {}", {"a": [], "b": {}}),
+        ("a: true\nb: false", {"a": True, "b": False}),
+        ("- 1\n- 2", ["1", "2"]),
+        ("a:\n- b: 1\n  c: 2\n-\n  d: 3", {"a": [{"b": "1", "c": "2"}, {"d": "3"}]}),
+        ("---\n# comment\n\na:\n  - b\n", {"a": ["b"]}),
+    ],
+)
+def test_plain_yaml(text: str, value: object) -> None:
+    assert parse_yaml(text) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "a: b\n  c: d", "a: [1, 2]", "? a", "a: b\n- c", "\ta: b\n b", "- a: b\n c: d", "a:b"]
+)
+def test_other_yaml_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"line \d+ is YAML of a kind that is not understood here"):
+        parse_yaml(text)
+
+
+@given(st.text(alphabet=st.sampled_from("ab:- \n'\"#{}[]|&"), max_size=60))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        parse_yaml(text)
+    except ConfigError as error:
+        assert "\n" not in str(error)
