@@ -23,7 +23,7 @@ from cni.lib.errors import UNSUPPORTED_FIELD, CniError
 from cni.lib.gojson import JsonTypeError
 from cni.lib.ip import IPNet, default_net, family, from_number, number
 from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute_u32
-from cni.lib.netns import Netns, open_netns, open_netns_if_present
+from cni.lib.netns import Netns, NetnsLock, open_netns, open_netns_if_present
 from cni.lib.rollback import Rollback
 from cni.lib.skel import Attachment, Call, Plugin, main
 from cni.lib.types import DNS, Interface, IPConfig, Result, Route
@@ -128,7 +128,7 @@ def _connect(
     """The bridge and the veth pair."""
     mac = links.parse_mac(config.mac)
     bridge = Bridge(host, config.bridge, config.mtu, config.promiscuous)
-    with bridge.lock():
+    with NetnsLock():
         bridge.ensure()
         rollback.push(bridge.remove_if_unused)
         netns = open_netns(call.netns)
@@ -264,9 +264,9 @@ def delete(call: Call) -> None:
     if ipam.ipam_type(call) == "dhcp":  # it sends its release through the interface
         _attempt(failures, lambda: ipam.forward(call))
     with NetlinkSocket() as host:
-        networks = _pod_networks(call) if rules else None
+        others = _other_addresses(call) if rules else []
         if rules:
-            _attempt(failures, lambda: started.extend(rules.start_removal(networks)))
+            _attempt(failures, lambda: started.extend(rules.start_removal(others)))
         _attempt(failures, lambda: _delete_veth(host, call))
     if ipam.ipam_type(call) != "dhcp":
         _attempt(failures, lambda: ipam.forward(call))
@@ -275,7 +275,7 @@ def delete(call: Call) -> None:
 
         _attempt(failures, lambda: macspoof.remove(Attachment(call.container_id, call.ifname)))
     if rules:
-        _attempt(failures, lambda: rules.finish_removal(started, networks))
+        _attempt(failures, lambda: rules.finish_removal(started, others))
     if failures:
         raise failures[0]
 
@@ -287,16 +287,15 @@ def _attempt(failures: list[Exception], step: Callable[[], object]) -> None:
         failures.append(error)
 
 
-def _pod_networks(call: Call) -> list[IPNet] | None:
-    """The addresses on the pod's interface, None when there is no such interface any more."""
+def _other_addresses(call: Call) -> list[IPNet]:
+    """The addresses on the pod's other interfaces; none where the pod is out of reach."""
     netns = open_netns_if_present(call.netns)
     if netns is None:
-        return None
+        return []
     with netns.netlink() as inside:
         link = links.find_link(inside, call.ifname)
-        if link is None:
-            return None
-        return [address.net for address in addresses.list_addresses(inside, link.index) if address.is_global]
+        own = link.index if link else 0
+        return [address.net for address in addresses.list_addresses(inside) if address.index != own]
 
 
 def _delete_veth(host: NetlinkSocket, call: Call) -> None:

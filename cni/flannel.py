@@ -201,11 +201,12 @@ def gc(call: Call) -> None:
 
 
 def _stale_files(data_dir: str, network: str, valid: set[Attachment]) -> dict[str, dict[str, Any]]:
-    """The files of this network's attachments that are not valid, with their content."""
+    """The files of this network's attachments that are not valid, with their content; half-written ones as well."""
     ids = {attachment.container_id for attachment in valid}
     stale = {}
     for name in os.listdir(data_dir) if os.path.isdir(data_dir) else []:
-        container_id, own, ifname = name.partition("@")
+        final_name = name.removeprefix(".").removesuffix(".tmp") if name.startswith(".") else name
+        container_id, own, ifname = final_name.partition("@")
         alive = Attachment(container_id, ifname) in valid if own else container_id in ids
         conf = None if alive else decode(read_file(f"{data_dir}/{name}"))
         if conf is not None and conf.get("name") == network:

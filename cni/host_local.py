@@ -29,7 +29,7 @@ class Config:
     def __init__(self, call: Call) -> None:
         """Raises CniError, ValueError."""
         fields = call.fields("Net")
-        ipam = fields.child("ipam", "IPAMConfig")
+        ipam = fields.child("ipam", "IPAMConfig", "allocator.IPAMConfig")
         if ipam is None:
             raise CniError("IPAM config missing 'ipam' key")
         self.network = call.name

@@ -40,7 +40,7 @@ def check(call: Call) -> None:
 def load(call: Call) -> tuple[Fields, list[IPConfig]]:
     """The `ipam` section and the addresses to hand out."""
     fields = call.fields("Net")
-    ipam = fields.child("ipam", "IPAMConfig")
+    ipam = fields.child("ipam", "IPAMConfig", "main.IPAMConfig")
     environment = parse_args(call, ("IP", "GATEWAY"))
     if ipam is None:
         raise CniError("IPAM config missing 'ipam' key")

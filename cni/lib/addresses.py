@@ -87,10 +87,10 @@ class Address:
         return bool(self.scope < RT_SCOPE_LINK)
 
 
-def list_addresses(netlink: NetlinkSocket, index: int, of_family: int = 0) -> list[Address]:
-    """The addresses of one interface."""
+def list_addresses(netlink: NetlinkSocket, index: int = 0, of_family: int = 0) -> list[Address]:
+    """The addresses of one interface, or of all."""
     messages = netlink.dump(RTM_GETADDR, IFADDRMSG.pack(of_family, 0, 0, 0, index))
-    return [address for address in map(Address, messages) if address.index == index]
+    return [address for address in map(Address, messages) if index in (0, address.index)]
 
 
 def _address_body(index: int, net: IPNet, flags: int = 0) -> bytes:

@@ -1,11 +1,12 @@
 """The bridge itself: make it once, keep it as configured, give it the gateway's addresses.
 
 Several pods of a fresh node arrive at the same moment, so every step is one that two plugins may take at once: what
-exists already is as good as made. The one exception is the removal of a bridge whose first ADD failed; a lock keeps
-it apart from the others' way from finding the bridge to becoming a port of it.
+exists already is as good as made. The one exception is the removal of a bridge whose first ADD failed. So whoever
+removes it holds the NetnsLock, and so does everybody from `ensure` until the pod's veth is a port.
 
-A bridge made here has a fixed MAC address (else the kernel changes it with the ports, and neighbours lose it for half
-a minute) and the interface alias `udplane`. Only a bridge that carries this mark has its MTU changed later, or loses
+A bridge made here has a MAC address of its own from the start: else the kernel changes it with the ports, and
+neighbours lose the bridge for half a minute. Its first three bytes are a mark, since nothing else that lasts can be
+given in the message that makes the bridge. Only a bridge that carries this mark has its MTU changed later, or loses
 an address that another subnet has left.
 """
 
@@ -16,11 +17,11 @@ import os
 from cni.lib import addresses, links, sysctl
 from cni.lib.errors import CniError
 from cni.lib.ip import AF_INET, IPNet, family
-from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute, attribute_text, attribute_u32
-from cni.lib.store import FileLock
+from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute, attribute_u32
+from cni.lib.netns import NetnsLock
 
-RUN_DIR = "/run/cni"
-MARK = "udplane"
+MARK = b"\x06ud"  # locally administered, unicast
+LONGEST_NAME = 15
 EEXIST = 17
 FORWARDING = {AF_INET: "net/ipv4/ip_forward"}
 FORWARDING_V6 = "net/ipv6/conf/all/forwarding"
@@ -30,6 +31,8 @@ class Bridge:
     """The bridge that a configuration names."""
 
     def __init__(self, netlink: NetlinkSocket, name: str, mtu: int, promiscuous: bool) -> None:
+        """Raises CniError for a name that no interface can have."""
+        _check_name(name)
         self._netlink = netlink
         self.name = name
         self.mtu = mtu
@@ -37,14 +40,9 @@ class Bridge:
         self.link: links.Link
         self.made = False
 
-    def lock(self) -> FileLock:
-        """Hold this from `ensure` until the pod's veth is a port."""
-        os.makedirs(RUN_DIR, 0o755, exist_ok=True)
-        return FileLock(f"{RUN_DIR}/bridge-{self.name.replace('/', '_')}.lock")
-
     def ensure(self) -> None:
         """Make the bridge, or bring the one that is there in line. Raises CniError."""
-        link = links.find_link(self._netlink, self.name) if self.name else None
+        link = links.find_link(self._netlink, self.name)
         if link is None:
             link = self._make()
         if link.kind != "bridge":
@@ -54,24 +52,21 @@ class Bridge:
 
     def _make(self) -> links.Link:
         size = attribute_u32(links.IFLA_MTU, self.mtu) if self.mtu > 0 else b""
-        mac = attribute(links.IFLA_ADDRESS, links.random_mac())
+        mac = attribute(links.IFLA_ADDRESS, MARK + os.urandom(3))
         try:
             links.add_link(self._netlink, self.name, "bridge", size, mac, up=True)
             self.made = True
         except NetlinkError as error:
-            if error.errno != EEXIST or not self.name:
+            if error.errno != EEXIST:
                 raise CniError(
                     f'failed to create bridge "{self.name}": could not add "{self.name}": {error}'
                 ) from error
-        link = links.get_link(self._netlink, self.name)
-        if self.made:
-            links.set_link(self._netlink, link.index, attribute_text(links.IFLA_IFALIAS, MARK))
-            sysctl.try_write(f"net/ipv6/conf/{self.name}/accept_ra", "0")
-        return link
+        return links.get_link(self._netlink, self.name)
 
     def _bring_in_line(self) -> None:
-        """Up, promiscuous as configured, and of the configured MTU if the bridge is ours."""
+        """Up, promiscuous as configured, deaf to routers, and of the configured MTU if it is ours."""
         link = self.link
+        sysctl.try_write(f"net/ipv6/conf/{self.name}/accept_ra", "0")
         flags = links.IFF_UP | (links.IFF_PROMISC if self.promiscuous else 0)
         if flags & ~link.flags:
             links.set_link(self._netlink, link.index, flags=flags, change=flags)
@@ -81,11 +76,11 @@ class Bridge:
     @property
     def ours(self) -> bool:
         """Whether this plugin made it, now or for an earlier pod."""
-        return self.made or self.link.alias == MARK
+        return self.link.attributes[links.IFLA_ADDRESS].startswith(MARK)
 
     def remove_if_unused(self) -> None:
         """Undo `ensure`: remove the bridge if it was made here and nobody else has become a port."""
-        with self.lock():
+        with NetnsLock():
             if self.made and not links.list_links(self._netlink, master=self.link.index):
                 links.delete_link(self._netlink, index=self.link.index)
 
@@ -113,6 +108,17 @@ class Bridge:
     def _abandoned(self) -> bool:
         """Whether the bridge is ours and has no port but the one of the pod that is being added."""
         return self.ours and len(links.list_links(self._netlink, master=self.link.index)) <= 1
+
+
+def _check_name(name: str) -> None:
+    """The kernel's own rule, asked before the name becomes part of a path."""
+    reason = ""
+    if len(name.encode("utf-8", "surrogateescape")) > LONGEST_NAME:
+        reason = "numerical result out of range"
+    elif name in ("", ".", "..") or any(character in "/:\0" or character.isspace() for character in name):
+        reason = "invalid argument"
+    if reason:
+        raise CniError(f'failed to create bridge "{name}": could not add "{name}": {reason}')
 
 
 def _conflict(present: IPNet, gateway: IPNet) -> bool:

@@ -17,7 +17,7 @@ SETTLE_POLL_SECONDS = 0.02
 
 def ipam_type(call: Call) -> str:
     """The IPAM plugin's name, empty for an interface without addresses."""
-    section = call.fields().child("ipam", "IPAM")
+    section = call.fields().child("ipam", "IPAM", "types.IPAM")
     return section.text("type") if section else ""
 
 

@@ -44,7 +44,6 @@ IFLA_MASTER = 10
 IFLA_TXQLEN = 13
 IFLA_OPERSTATE = 16
 IFLA_LINKINFO = 18
-IFLA_IFALIAS = 20
 IFLA_NET_NS_FD = 28
 IFLA_PROMISCUITY = 30
 IFLA_LINK_NETNSID = 37
@@ -133,11 +132,6 @@ class Link:
     def peer(self) -> int:
         """Of a veth: its partner's index, in the partner's namespace."""
         return self._number(IFLA_LINK)
-
-    @property
-    def alias(self) -> str:
-        """The text that somebody has attached to it."""
-        return text(self.attributes.get(IFLA_IFALIAS, b""))
 
     @property
     def tx_queue_len(self) -> int:

@@ -24,6 +24,10 @@ from cni.lib.ip import AF_INET, AF_INET6, IPNet, family, format_ip
 from cni.lib.process import find_program
 from cni.lib.skel import Attachment
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 ATTEMPTS = 3
 MULTICAST = {AF_INET: "224.0.0.0/4", AF_INET6: "ff00::/8"}
 NFT_TABLE = "inet cni_plugins_masquerade"
@@ -93,11 +97,12 @@ class Masquerade:
             lines.append(f"add rule {NFT_TABLE} masq_checks {match} masquerade {note}")
         return "\n".join(lines) + "\n"
 
-    def start_removal(self, addresses: list[IPNet] | None = None) -> list[Transaction]:
+    def start_removal(self, others: list[IPNet]) -> list[Transaction]:
         """Begin to remove the rules; `finish_removal` has to follow.
 
-        `addresses` are those of this interface if they are known: a chain that another interface of the same pod in
-        the same network still uses then stays.
+        `others` are the addresses of the pod's other interfaces, as far as they are known: where one of those is in
+        the same network, its rules stay. Whose address a rule names does not matter otherwise, since the pod may have
+        lost or changed it.
         """
         if self.explicit == NFTABLES or firewall.default_backend() == NFTABLES:
             return self._start_removal_nft()
@@ -108,14 +113,14 @@ class Masquerade:
                 raise
             return self._start_removal_nft()
         return start_iptables_removal(
-            {of_family: removal_commands(rules, self.chain, addresses) for of_family, rules in listings.items()}
+            {of_family: removal_commands(rules, self.chain, others) for of_family, rules in listings.items()}
         )
 
     def _start_removal_nft(self) -> list[Transaction]:
         wanted = f'comment "{nft_comment(self.network, self.attachment)}"'
         return start_nft_removal([line for line in list_masq_checks() if wanted in line])
 
-    def finish_removal(self, started: list[Transaction], addresses: list[IPNet] | None = None) -> None:
+    def finish_removal(self, started: list[Transaction], others: list[IPNet]) -> None:
         """Wait for the removal; if somebody else changed the rules in between, look again."""
         for attempt in range(ATTEMPTS):
             try:
@@ -124,11 +129,11 @@ class Masquerade:
             except FirewallError:
                 if attempt == ATTEMPTS - 1:
                     raise
-                started = self.start_removal(addresses)
+                started = self.start_removal(others)
 
     def remove(self) -> None:
         """Remove the rules, whatever there is of them."""
-        self.finish_removal(self.start_removal())
+        self.finish_removal(self.start_removal([]), [])
 
 
 def _wait_all(started: list[Transaction]) -> None:
@@ -155,13 +160,11 @@ def _host(net: IPNet) -> str:
     return f"{format_ip(net.ip)}/{len(net.ip) * 8}"
 
 
-def removal_commands(rules: list[str], chain: str, addresses: list[IPNet] | None = None) -> list[str]:
-    """What undoes a pod's chain, given the table as `iptables -S` prints it."""
+def removal_commands(rules: list[str], chain: str, others: Sequence[IPNet] = ()) -> list[str]:
+    """What undoes a pod's chain but for the addresses of `others`, given the table as `iptables -S` prints it."""
     jumps = [rule for rule in rules if rule.startswith("-A ") and rule.endswith(f" -j {chain}")]
-    going = jumps
-    if addresses is not None:
-        sources = [f" -s {_host(net)} " for net in addresses]
-        going = [rule for rule in jumps if any(source in rule for source in sources)]
+    staying = [f" -s {_host(net)} " for net in others]
+    going = [rule for rule in jumps if not any(source in rule for source in staying)]
     commands = ["-D" + rule[2:] for rule in going]
     if f"-N {chain}" in rules and len(going) == len(jumps):
         commands += [f"-F {chain}", f"-X {chain}"]

@@ -89,6 +89,21 @@ def open_netns_if_present(path: str) -> Netns | None:
         return None
 
 
+class NetnsLock:
+    """A lock on the network namespace that the caller is in, for work on what it has one of, such as its nat table.
+
+    It is an flock(2) on the namespace itself, so it leaves no file behind, and nodes that share a file system but not
+    a network do not wait for each other.
+    """
+
+    def __enter__(self) -> None:
+        self._fd = os.open(OWN_NETNS, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        os.close(self._fd)
+
+
 def _filesystem_magic(fd: int) -> int:
     """statfs(2)'s f_type, for the error message alone."""
     import ctypes
