@@ -1,5 +1,6 @@
 """A snapshot made comparable: one flat mapping from a readable path to a value, without what differs by chance.
 
+    node/links/cni0                         bridge
     node/links/cni0/mtu                     1500
     node/links/cni0/addresses               ["10.9.0.1/24 brd 10.9.0.255 global"]
     p1/routes                               ["{'dst': 'default', 'gateway': '10.9.0.1', 'dev': 'eth0'}"]
@@ -18,10 +19,14 @@ import re
 from typing import Any
 
 MAC = re.compile(r"\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b")
-RANDOM_VETH = re.compile(r"\bveth[0-9a-f]{8}\b")
+RANDOM_VETH = re.compile(r"\bveth(?:[0-9a-f]{8}|[a-z2-7]{11})\b")
+# The path of a whole link; a veth's name has a slash within its parentheses.
+LINK = re.compile(r"[^/]+/links/(?:veth\(.*\)|[^/]+)")
 # A MAC that a test chose starts like this, and is compared as it is.
 CHOSEN_MAC_PREFIXES = ("c2:c2:c2:c2:", "00:00:00", "ff:ff:ff", "01:80:c2")
 
+# Looking at an iptables table makes these, so without a rule they are no trace of anything.
+BASE_CHAINS = {"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}
 VOLATILE_FLAGS = {"LOWER_UP", "NO-CARRIER"}
 VOLATILE_LINK_KEYS = {
     "ifindex", "link_index", "link_netnsid", "link", "ifname", "flags", "operstate", "qdisc", "addr_info", "linkinfo",
@@ -45,7 +50,9 @@ def comparable(snapshot: dict[str, Any]) -> State:
         flat |= {f"{where}/{path}": value for path, value in flatten_netns(netns).items()}
     for table, content in snapshot["rules"].items():
         chains = content if isinstance(content, dict) else {"listing": content}
-        flat |= {f"rules/{table}/{chain}": rules for chain, rules in chains.items()}
+        flat |= {
+            f"rules/{table}/{chain}": rules for chain, rules in chains.items() if rules or chain not in BASE_CHAINS
+        }
     flat |= {f"files/{path}": content for path, content in snapshot["files"].items()}
     names = veth_names(snapshot)
     masked = {mask(path, names): mask_value(value, names) for path, value in sorted(flat.items())}
@@ -56,6 +63,7 @@ def flatten_netns(netns: dict[str, Any]) -> State:
     """One namespace's links, routes, queueing and sysctls as path -> value."""
     flat: State = {"routes": [str(route) for route in map(stable_route, netns["routes"]) if route]}
     for link in netns["links"]:
+        flat[f"links/{link['ifname']}"] = link.get("linkinfo", {}).get("info_kind", "no kind")
         flat |= {f"links/{link['ifname']}/{key}": value for key, value in stable_link(link).items()}
     for entry in netns["qdiscs"]:
         if entry["kind"] != "noqueue":
@@ -71,7 +79,6 @@ def stable_link(link: dict[str, Any]) -> dict[str, Any]:
     attributes["flags"] = sorted(set(link["flags"]) - VOLATILE_FLAGS)
     attributes["addresses"] = [describe_address(entry) for entry in link["addr_info"] if entry["scope"] != "link"]
     info = link.get("linkinfo", {})
-    attributes["kind"] = info.get("info_kind")
     for part in ("info_data", "info_slave_data"):
         for key, value in info.get(part, {}).items():
             if key not in VOLATILE_KIND_KEYS:
@@ -150,6 +157,17 @@ def actual_macs(snapshot: dict[str, Any]) -> dict[tuple[str, str], str]:
 
 
 def differences(first: State, second: State) -> dict[str, tuple[Any, Any]]:
-    """The paths at which two states differ, with both values; None where a state has nothing there."""
+    """The paths at which two states differ, with both values; None where a state has nothing there.
+
+    Of a link that only one of them has, this is told once, and not again for each of its attributes and sysctls.
+    """
     paths = sorted(first.keys() | second.keys())
-    return {path: (first.get(path), second.get(path)) for path in paths if first.get(path) != second.get(path)}
+    found = {path: (first.get(path), second.get(path)) for path in paths if first.get(path) != second.get(path)}
+    lone = [path for path, values in found.items() if LINK.fullmatch(path) and None in values]
+    return {path: values for path, values in found.items() if not any(is_part_of(path, link) for link in lone)}
+
+
+def is_part_of(path: str, link: str) -> bool:
+    """Whether `path` is an attribute or a sysctl of the link at the path `link`."""
+    where, _, name = link.partition("/links/")
+    return path.startswith(f"{link}/") or re.match(rf"{where}/sysctls/ipv./conf/{re.escape(name)}/", path) is not None

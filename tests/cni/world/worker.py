@@ -8,6 +8,7 @@ JSON object a line back on standard output:
     pod       a network namespace /run/netns/NAME, with nothing in it but a loopback that is down
     run       an executable, in the node's namespace or a pod's, with an environment and standard input
     start     a program that stays in the background until `stop`, or until the world ends
+    settle    wait for the end of what killed programs left running
     snapshot  everything that a plugin could have changed: see `snapshot`
 
 Only the standard library is imported: this file runs by path, outside the package.
@@ -15,6 +16,7 @@ Only the standard library is imported: this file runs by path, outside the packa
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -162,6 +164,14 @@ def stop(pid: int) -> int:
         return process.wait()
 
 
+def settle() -> None:
+    """Wait for orphans, which come to this process since it is the first of its PID namespace."""
+    assert not running, "a started program would be waited for as well"
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
 def text(data: bytes) -> str:
     """Bytes as a string that JSON can carry."""
     return data.decode("utf-8", "backslashreplace")
@@ -277,6 +287,8 @@ def answer(request: dict[str, Any]) -> Any:
             return start(**request)
         case "stop":
             return stop(**request)
+        case "settle":
+            return settle()
         case "snapshot":
             return snapshot(**request)
         case unknown:

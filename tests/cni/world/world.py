@@ -116,10 +116,26 @@ class World:
         assert done.exit == 0, f"{command}: exit {done.exit}: {done.stderr}"
         return done.stdout
 
-    def plugin(self, kind: str, verb: str, conf: Any, env: dict[str, str] | None = None) -> Done:
+    def settle(self) -> None:
+        """Wait for the end of what killed programs left running."""
+        self.ask("settle")
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file on the node, making its directory."""
+        done = self.run("sh", "-ec", 'mkdir -p "$(dirname "$0")"; cat > "$0"', path, stdin=text)
+        assert done.exit == 0, done.stderr
+
+    def write_subnet_env(self, subnet: str = "10.78.5.1/24") -> None:
+        """What a node's data plane leaves for the flannel plugin."""
+        lines = f"FLANNEL_NETWORK=10.78.0.0/16\nFLANNEL_SUBNET={subnet}\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=false\n"
+        self.write("/run/flannel/subnet.env", lines)
+
+    def plugin(
+        self, kind: str, verb: str, conf: Any, env: dict[str, str] | None = None, directory: str = BIN_DIR
+    ) -> Done:
         """Run one plugin as a runtime does: `conf` is the netconf, or a string to send as it is."""
         stdin = conf if isinstance(conf, str) else json.dumps(conf)
-        return self.run(f"{BIN_DIR}/{kind}", env=cni_env(verb, **(env or {})), stdin=stdin)
+        return self.run(f"{directory}/{kind}", env=cni_env(verb, **(env or {})), stdin=stdin)
 
     def snapshot(self, *pods: str) -> dict[str, Any]:
         """All that a plugin could have changed, as worker.snapshot tells it."""

@@ -42,7 +42,7 @@ def lives(version: str | None) -> dict[str, tuple[Step, ...]]:
     dns = {"nameservers": ["10.9.0.53"], "domain": "pods.example", "search": ["example"], "options": ["ndots:2"]}
     return {
         "bridge": life("bridge", conf("bridge", isGateway=True, ipam=host_local())),
-        "bridge-dual": life("bridge", conf("bridge", isDefaultGateway=True, ipam=DUAL_STACK)),
+        "bridge-dual": life("bridge", conf("bridge", isGateway=True, ipam=DUAL_STACK)),
         "bridge-dns": life("bridge", conf("bridge", ipam=ROUTED, dns=dns)),
         "bridge-layer2": life("bridge", conf("bridge")),
         "host-local": life("host-local", conf("any", ipam=ROUTED)),
