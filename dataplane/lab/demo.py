@@ -18,7 +18,7 @@ from dataplane.engine import ENGINES
 from dataplane.errors import UdplaneError
 from dataplane.lab import keep, private
 from dataplane.lab.netns import LabError
-from dataplane.lab.overlay import Daemon, Overlay, wait_until
+from dataplane.lab.overlay import Daemon, Overlay, last_line, wait_until
 from dataplane.lab.ping import ping
 from dataplane.lab.text import BOLD, GREEN, RED, paint, walk_lines
 from dataplane.lab.topology import Lab, Pod
@@ -29,7 +29,7 @@ MODULE = "dataplane.lab.demo"
 RUN_DIR = Path("/run/udplane-demo")
 """In the private /run: gone with it."""
 
-TRANSFER_SECONDS = 1.5
+TRANSFER_SECONDS = 1.0
 
 
 class Demo:
@@ -122,11 +122,17 @@ class Capture:
         self._file = file
 
     def __enter__(self) -> None:
-        self._file.unlink(missing_ok=True)
-        with (self._daemon.directory / "capture.log").open("wb") as log:
+        log = self._daemon.directory / "capture.log"
+        with log.open("wb") as output:
             command = self._daemon.command("capture", "-w", str(self._file))
-            self._process = self._daemon.node.netns.start(command, log=log)
-        wait_until(lambda: self._file.exists() and self._file.stat().st_size > 0, "udplane capture to start")
+            self._process = self._daemon.node.netns.start(command, log=output)
+
+        def listens() -> bool:
+            if self._process.poll() is not None:
+                raise LabError(f"no packets can be captured: {last_line(log)}")
+            return "capturing" in log.read_text()
+
+        wait_until(listens, "udplane capture to listen")
 
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGINT)
@@ -197,9 +203,15 @@ def main() -> int:
     keep.end_on_signals()
     try:
         return run(arguments, stand)
-    except UdplaneError as error:
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout once more at its end
+        return 1
+    except (UdplaneError, OSError) as error:
         print(f"udplane demo: {error}", file=sys.stderr)
-        return error.exit_status
+        return 1
+    except SystemExit:
+        print("udplane demo: ended by a signal; everything is gone again", file=sys.stderr)
+        raise
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class Daemon:
 
         def ready() -> bool:
             if self.process.poll() is not None:
-                raise LabError(f"udplane on {self.node.name} ended at its start: {self._last_words()}")
+                raise LabError(f"udplane on {self.node.name} ended at its start: {last_line(self.log)}")
             return self.subnet_file.exists() and self.subnet_file.stat().st_mtime >= self.started
 
         wait_until(ready, f"udplane on {self.node.name} to be ready")
@@ -90,10 +90,6 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 self.process.kill()
         self.process.wait()
-
-    def _last_words(self) -> str:
-        lines = self.log.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "no message"
 
 
 class Overlay:
@@ -139,6 +135,12 @@ class Overlay:
             daemon = Daemon(node, directory, node.netns.start(up, log=log), started)
         self._cleanup.callback(daemon.stop)
         return daemon
+
+
+def last_line(log: Path) -> str:
+    """The last thing that a program said."""
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "no message"
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout: float = START_TIMEOUT) -> None:

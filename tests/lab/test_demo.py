@@ -123,3 +123,12 @@ def test_a_kept_demo_can_be_entered_and_taken_down(tun_device: None, tmp_path: P
     finally:
         os.kill(int(holder), signal.SIGTERM)
     wait_until(lambda: alive(family) == set(), "the demo to end")
+
+
+def test_a_capture_file_that_cannot_be_written_is_one_line(tun_device: None, tmp_path: Path) -> None:
+    pcap = tmp_path / "missing" / "demo.pcapng"
+    command = [*DEMO, "--engine", "python", "--pcap", str(pcap)]
+    done = subprocess.run(command, env=OUTSIDE, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert str(pcap) in line
