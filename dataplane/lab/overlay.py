@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from dataplane.addresses import Network
 from dataplane.lab.netns import LabError
-from dataplane.lab.topology import Lab, Network, Node
+from dataplane.lab.topology import Lab, Node
 from dataplane.subnet_file import SubnetFile
 
 UDPLANE = Path(sys.executable).with_name("udplane")

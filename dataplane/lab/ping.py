@@ -13,8 +13,8 @@ import time
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from dataplane.addresses import Address
 from dataplane.lab.netns import Namespace
-from dataplane.lab.topology import Address
 from dataplane.packet import checksum
 
 ECHO = struct.Struct("!BBHHH")

@@ -19,20 +19,20 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_interface
+from ipaddress import IPv4Network, IPv6Network, ip_interface
 from types import TracebackType
 from typing import Self
 
+from dataplane.addresses import Address, Interface, Network
 from dataplane.lab.netns import Namespace
-
-Address = IPv4Address | IPv6Address
-Interface = IPv4Interface | IPv6Interface
-Network = IPv4Network | IPv6Network
 
 UNDERLAY_MTU = 1500
 UNDERLAY: dict[int, Network] = {4: IPv4Network("192.168.0.0/24"), 6: IPv6Network("fd00:192:168::/64")}
 FIRST_NODE = {4: 201, 6: 0x201}
 """Host number of node1; the next node gets the next one. The router of the underlay is host 1."""
+
+FORWARDING = {4: "ip_forward", 6: "conf/all/forwarding"}
+"""The kernel parameter below net/ipv4 or net/ipv6 that makes a host a router."""
 
 QUIET_IPV6 = {"accept_dad": 0, "accept_ra": 0, "router_solicitations": 0}
 """IPv6 parameters that make new addresses usable at once and keep the wires free of unasked packets."""
@@ -149,10 +149,6 @@ def wire_pod(node: Node, name: str, netns: Namespace, subnets: Sequence[Network]
     addresses = tuple(_interface(subnet, 2 + len(node.pods)) for subnet in subnets)
     netns.ip(*_configure("eth0", addresses), *_default_routes(subnets))
     return Pod(name, netns, addresses, host_device)
-
-
-FORWARDING = {4: "ip_forward", 6: "conf/all/forwarding"}
-"""The kernel parameter below net/ipv4 or net/ipv6 that makes a host a router."""
 
 
 def _interface(subnet: Network, host: int) -> Interface:

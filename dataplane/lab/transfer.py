@@ -10,9 +10,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from dataplane.addresses import Address
 from dataplane.lab.netns import LabError, Namespace
 from dataplane.lab.ping import FAMILIES
-from dataplane.lab.topology import Address
 
 CHUNK = 1 << 20
 """Bytes handed to the kernel in one call."""

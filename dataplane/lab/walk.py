@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from dataplane.addresses import Address
 from dataplane.lab.headers import ECHO_REQUEST, Header, dissect
 from dataplane.lab.netns import Namespace
 from dataplane.lab.ping import Pinger, Reply
 from dataplane.lab.sniff import Frame, Sniffer
-from dataplane.lab.topology import Address, Lab, Node, Pod
+from dataplane.lab.topology import Lab, Node, Pod
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from dataplane.addresses import Address
 from dataplane.engine import ENGINES
 from dataplane.lab.overlay import Daemon, Overlay
-from dataplane.lab.topology import Address, Lab, Node, Pod
+from dataplane.lab.topology import Lab, Node, Pod
 from dataplane.udp import DEFAULT_PORT
 from tests.engines.conftest import available
 
