@@ -31,7 +31,7 @@ from dataplane.errors import ConfigError, LeaseLostError, NoNetworkConfigError, 
 from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
 from dataplane.stores.base import AcquireRequest, Outage, Snapshot, Store, StoreOptions, WatchUpdate
 from dataplane.stores.etcd_gateway import CompactedError, Credentials, Gateway, KeyValue, WatchEvent, prefix_end
-from dataplane.stores.http import Endpoint
+from dataplane.stores.http import Endpoint, tls_context
 from dataplane.subnet import NetworkConfig
 
 _log = logging.getLogger(__name__)
@@ -58,8 +58,7 @@ def from_location(scheme: str, location: str, options: StoreOptions) -> "EtcdSto
 
 def _tls_context(options: StoreOptions) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=options.etcd_cafile or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context = tls_context(cafile=options.etcd_cafile)
         if options.etcd_certfile:
             context.load_cert_chain(options.etcd_certfile, options.etcd_keyfile or None)
     except OSError as error:

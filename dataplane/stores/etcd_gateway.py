@@ -16,7 +16,15 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dataplane.errors import StoreError
-from dataplane.stores.http import Endpoint, HttpClient, HttpError, HttpStatusError, Request, Response
+from dataplane.stores.http import (
+    Endpoint,
+    HttpClient,
+    HttpError,
+    HttpStatusError,
+    Request,
+    Response,
+    UntrustedServerError,
+)
 
 Json = dict[str, Any]
 _Answer = TypeVar("_Answer")
@@ -153,6 +161,8 @@ class Gateway:
         for client in list(self._clients):
             try:
                 return _read(await self._call_one(client, method, body), client, read)
+            except UntrustedServerError as error:
+                raise StoreError(f"{error}; check --etcd-cafile") from error
             except HttpError as error:
                 advice = "check that it runs there, and whether it wants TLS (etcds:)"
                 failure = StoreError(f"etcd is out of reach: {error}; {advice}", transient=True)

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from dataplane.errors import StoreError
-from dataplane.stores.http import HttpClient, HttpError, HttpStatusError, Request, Response
+from dataplane.stores.http import HttpClient, HttpError, HttpStatusError, Request, Response, UntrustedServerError
 from dataplane.stores.kubeconfig import ApiServer
 
 Json = dict[str, Any]
@@ -97,6 +97,8 @@ class KubeApi:
     ) -> Json:
         try:
             response = await self._client.fetch(self._request(method, target, body, headers))
+        except UntrustedServerError as error:
+            raise StoreError(f"{error}; check the certificate authority in the kubeconfig") from error
         except HttpError as error:
             raise StoreError(f"the Kubernetes API is out of reach: {error}; trying again", transient=True) from error
         if response.status != 200:

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dataplane.errors import ConfigError, UsageError
-from dataplane.stores.http import Endpoint
+from dataplane.stores.http import Endpoint, tls_context
 from dataplane.stores.plain_yaml import parse_yaml
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -43,7 +43,7 @@ def in_cluster(environ: Mapping[str, str], account: Path = SERVICE_ACCOUNT) -> A
     if not host or not port.isdecimal():
         raise ConfigError("this is no Kubernetes pod (KUBERNETES_SERVICE_HOST is not set); give --kubeconfig-file")
     try:
-        tls = ssl.create_default_context(cafile=str(account / "ca.crt"))
+        tls = tls_context(cafile=str(account / "ca.crt"))
     except OSError as error:
         raise ConfigError(f"cannot read {account / 'ca.crt'} ({error.strerror}); mount the service account") from error
     return ApiServer(Endpoint(host, int(port), tls), lambda: read_token(account / "token"))
@@ -66,7 +66,7 @@ def at_url(url: str) -> ApiServer:
         port = 0
     if parts.scheme not in ("http", "https") or not parts.hostname or not port:
         raise UsageError(f"{url!r} is no address of an API server; give kube:https://HOST:PORT, or just kube:")
-    tls = ssl.create_default_context() if parts.scheme == "https" else None
+    tls = tls_context() if parts.scheme == "https" else None
     return ApiServer(Endpoint(parts.hostname, port, tls), path=parts.path.rstrip("/"))
 
 

@@ -12,8 +12,8 @@ Crashes. The file uses a rollback journal, not a write-ahead log: a killed write
 undone by whoever opens the file next, the store is one file that can be copied, and a reader without write
 permission can read it. Leases change a few times a day, so a write-ahead log's better write rate would buy nothing.
 
-Watching. `PRAGMA data_version` changes when another connection commits, and reading it costs a few
-microseconds; `watch` asks four times a second and reads the leases only after a change, or when one it knows of
+Watching. `PRAGMA data_version` changes when another connection commits, and reading it costs some
+tens of microseconds; `watch` asks four times a second and reads the leases only after a change, or when one it knows of
 has expired. A file that was replaced meanwhile is opened anew.
 """
 
@@ -23,6 +23,7 @@ import logging
 import math
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
@@ -39,6 +40,7 @@ _log = logging.getLogger(__name__)
 
 _APPLICATION_ID = 0x7564706C  # "udpl", in the file's header: this database is ours
 _BUSY_SECONDS = 30.0
+_WATCH_BUSY_SECONDS = 2.0
 
 _SCHEMA = (
     f"PRAGMA application_id = {_APPLICATION_ID}",
@@ -174,11 +176,12 @@ class SqliteStore(Store):
 
 
 class _Watcher:
-    """One connection that notices changes. Used by one thread at a time, not always the same."""
+    """One connection that notices changes. `poll` and `close` may be called from different threads."""
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self._path = path
         self._clock = clock
+        self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
         self._inode: int | None = None
         self._version: int | None = None
@@ -186,12 +189,18 @@ class _Watcher:
 
     def poll(self) -> Snapshot | None:
         """The leases, if they may have changed since the last call; StoreError if they cannot be read."""
-        try:
-            with _as_store_error(self._path):
-                return self._read_if_changed()
-        except StoreError:
-            self.close()
-            raise
+        with self._lock:
+            try:
+                with _as_store_error(self._path):
+                    return self._read_if_changed()
+            except StoreError:
+                self._disconnect()
+                raise
+
+    def close(self) -> None:
+        """Close the connection, once a call of `poll` that is under way has ended."""
+        with self._lock:
+            self._disconnect()
 
     def _read_if_changed(self) -> Snapshot | None:
         database = self._current_database()
@@ -208,22 +217,24 @@ class _Watcher:
         """The connection to the file that is at the path now."""
         inode = self._path.stat().st_ino
         if self._database is None or inode != self._inode:
-            self.close()
-            self._database = _connect(self._path, "rw", check_same_thread=False)
+            self._disconnect()
+            self._database = _connect(self._path, "rw", _WATCH_BUSY_SECONDS, check_same_thread=False)
             self._inode = inode
         return self._database
 
-    def close(self) -> None:
+    def _disconnect(self) -> None:
         if self._database is not None:
             self._database.close()
         self._database = self._inode = self._version = None
 
 
-def _connect(path: Path, mode: str, *, check_same_thread: bool = True) -> sqlite3.Connection:
+def _connect(
+    path: Path, mode: str, busy_seconds: float = _BUSY_SECONDS, *, check_same_thread: bool = True
+) -> sqlite3.Connection:
     """Open `path`: mode `rwc` makes the file, `rw` does not and falls back to reading a write-protected one."""
     uri = f"file:{quote(str(path))}?mode={mode}"
     return sqlite3.connect(
-        uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=check_same_thread
+        uri, uri=True, timeout=busy_seconds, isolation_level=None, check_same_thread=check_same_thread
     )
 
 
@@ -315,7 +326,7 @@ def _as_store_error(path: Path) -> Iterator[None]:
 def _explain(path: Path, error: sqlite3.Error) -> StoreError:
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return StoreError(f"the store {path} stayed locked for {_BUSY_SECONDS:.0f} s; trying again", transient=True)
+        return StoreError(f"the store {path} is locked by another process; trying again", transient=True)
     if name.startswith("SQLITE_READONLY"):
         return StoreError(f"cannot write to the store {path}: it is read-only; make it and its directory writable")
     if name.startswith("SQLITE_CANTOPEN"):
