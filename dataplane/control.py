@@ -66,6 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Refuse a request; the base class calls this for what is not HTTP."""
         del explain
         self.close_connection = True
+        self.request_version = self.protocol_version  # it is HTTP/0.9, which has no headers, until a version was read
         self._send(code, {"error": message or HTTPStatus(code).phrase})
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002

@@ -42,7 +42,7 @@ class NodeHost:
         remember: Callable[[Lease], None],
         on_error: Callable[[Exception], None],
     ) -> None:
-        """`remember` notes the own lease; `on_error` is called, by any thread, when packets cannot be moved any more."""
+        """`remember` notes the own lease; `on_error` is called, by any thread, when packets are moved no more."""
         self.backend: Backend = open_backend(BackendContext(options, config, interface, on_error))
         self.firewall: Firewall | None = None
         self.rules_trouble = ""
@@ -96,7 +96,9 @@ class NodeHost:
         netdev.enable_forwarding([subnet.version for subnet in lease.subnets], self._interface.name)
         self.firewall = Firewall(self._rules(lease.subnets), self._options.firewall)
         self.firewall.ensure()
-        file = SubnetFile(self._networks, lease.subnets, self.backend.mtu, self._options.ip_masq)
+        file = SubnetFile(
+            self._networks, lease.subnets, self.backend.mtu, self._options.ip_masq, self.backend.gso_max_size
+        )
         file.write(self._options.subnet_file)
 
     def _rules(self, subnets: Subnets) -> list[RuleSet]:

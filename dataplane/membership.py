@@ -124,8 +124,16 @@ class Membership:
                 _log.error("this node's subnet is %s now; start the pods of %s anew", lease.subnets, self.lease.subnets)
             await self._host.take_up(lease)
             await self._adopt(lease)
+            await self._announce(lease)
         self.lease = lease
         self._host.remember(lease)
+
+    async def _announce(self, lease: Lease) -> None:
+        """Tell the store that the node forwards packets; it goes on doing so if the store does not listen."""
+        try:
+            await self._store.ready(lease)
+        except StoreError as error:
+            _log.warning("cannot tell the store that this node is ready: %s", error)
 
     async def _adopt(self, lease: Lease) -> None:
         """Follow the peers as the owner of `lease`, keeping those that are known."""

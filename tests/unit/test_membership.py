@@ -1,0 +1,244 @@
+"""The node as a member of its cluster, with a store and a host that are played: leases come, go and are taken away."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from dataplane.errors import LeaseError, LeaseLostError, StoreError, UdplaneError
+from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
+from dataplane.lease_keeper import State
+from dataplane.membership import Membership
+from dataplane.stores.base import AcquireRequest, Outage, Snapshot, Store, WatchUpdate
+
+HOUR = 3600.0
+
+
+def lease(number: int, owner: int, seconds: float = 24 * HOUR) -> Lease:
+    """10.5.NUMBER.0/24 of the node 192.168.0.OWNER."""
+    subnets = Subnets(IPv4Network(f"10.5.{number}.0/24"))
+    return Lease(subnets, LeaseAttrs(public_ip=IPv4Address(f"192.168.0.{owner}")), time.time() + seconds)
+
+
+OWN, OTHER, THIRD = lease(1, 1), lease(2, 2), lease(3, 3)
+
+
+class PlayedStore(Store):
+    """Grants what the test has put into `grants`, errors included; reports what the test puts into `updates`."""
+
+    def __init__(self, *grants: Lease | UdplaneError) -> None:
+        self.grants = list(grants)
+        self.requests: list[AcquireRequest | Lease] = []
+        self.updates: asyncio.Queue[WatchUpdate] = asyncio.Queue()
+        self.told_ready: list[Lease] = []
+
+    async def acquire(self, request: AcquireRequest) -> Lease:
+        return self._answer(request)
+
+    async def renew(self, lease: Lease, attrs: LeaseAttrs | None = None) -> Lease:
+        assert attrs is None
+        return self._answer(lease)
+
+    async def ready(self, lease: Lease) -> None:
+        self.told_ready.append(lease)
+        raise StoreError("nobody listens", transient=True)
+
+    async def watch(self) -> AsyncGenerator[WatchUpdate, None]:
+        while True:
+            yield await self.updates.get()
+
+    async def network_config(self) -> str:
+        raise NotImplementedError
+
+    async def set_network_config(self, text: str, *, only_if_absent: bool = False) -> bool:
+        raise NotImplementedError
+
+    async def leases(self) -> list[Lease]:
+        raise NotImplementedError
+
+    async def release(self, lease: Lease) -> None:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
+
+    def _answer(self, request: AcquireRequest | Lease) -> Lease:
+        self.requests.append(request)
+        answer = self.grants.pop(0)
+        if isinstance(answer, UdplaneError):
+            raise answer
+        return answer
+
+
+class PlayedHost:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.taken_up: list[Lease] = []
+        self.remembered: list[Lease] = []
+        self.peers: dict[str, Lease] = {}
+
+    async def take_up(self, own: Lease) -> None:
+        self.taken_up.append(own)
+
+    def remember(self, own: Lease) -> None:
+        self.remembered.append(own)
+
+    async def apply(self, changes: list[LeaseEvent]) -> None:
+        for event in changes:
+            if event.change in (Change.ADDED, Change.CHANGED):
+                self.peers[event.lease.key] = event.lease
+            elif event.change is Change.REMOVED:
+                del self.peers[event.lease.key]
+
+
+Scenario = Callable[[Membership, PlayedStore, PlayedHost], Awaitable[None]]
+
+
+def play(scenario: Scenario, *grants: Lease | UdplaneError, margin: float = HOUR) -> None:
+    """Let a node join with the first of `grants` and run on while `scenario` happens."""
+
+    async def run() -> None:
+        store, host = PlayedStore(*grants), PlayedHost()
+        membership = Membership(store, host, lambda last: AcquireRequest(OWN.attrs, last), margin)
+        async with asyncio.timeout(10):
+            await membership.join()
+            tasks = [asyncio.create_task(membership.keep_lease()), asyncio.create_task(membership.follow_peers())]
+            try:
+                await scenario(membership, store, host)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                for task in tasks:
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
+
+    asyncio.run(run())
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the others run until `condition` holds."""
+    while not condition():  # noqa: ASYNC110 - no event tells of it: the state is the code's under test
+        await asyncio.sleep(0)
+
+
+def test_a_lease_is_taken_up_and_remembered() -> None:
+    async def scenario(membership: Membership, store: PlayedStore, host: PlayedHost) -> None:
+        assert membership.keeper.state is State.HELD
+        assert host.taken_up == host.remembered == store.told_ready == [OWN]
+
+    play(scenario, OWN)
+
+
+def test_peers_are_followed() -> None:
+    async def scenario(membership: Membership, store: PlayedStore, host: PlayedHost) -> None:
+        store.updates.put_nowait(Snapshot((OWN, OTHER)))
+        await until(lambda: host.peers == {OTHER.key: OTHER})
+        moved = replace(OTHER, attrs=LeaseAttrs(public_ip=IPv4Address("192.168.0.99")))
+        store.updates.put_nowait(LeaseEvent(Change.CHANGED, moved))
+        await until(lambda: host.peers == {OTHER.key: moved})
+        store.updates.put_nowait(LeaseEvent(Change.REMOVED, moved))
+        await until(lambda: not host.peers)
+        assert host.taken_up == [OWN]
+
+    play(scenario, OWN)
+
+
+def test_an_outage_is_said_and_changes_nothing() -> None:
+    async def scenario(membership: Membership, store: PlayedStore, host: PlayedHost) -> None:
+        store.updates.put_nowait(Snapshot((OWN, OTHER)))
+        await until(lambda: host.peers)
+        store.updates.put_nowait(Outage(StoreError("it is down", transient=True)))
+        await until(lambda: membership.store_trouble == "it is down")
+        assert host.peers == {OTHER.key: OTHER}
+        assert membership.keeper.state is State.HELD
+        store.updates.put_nowait(Snapshot((OWN, OTHER)))
+        await until(lambda: membership.store_trouble == "")
+
+    play(scenario, OWN)
+
+
+def test_a_revoked_lease_that_is_free_is_taken_again_without_a_change_on_the_host() -> None:
+    async def scenario(membership: Membership, store: PlayedStore, host: PlayedHost) -> None:
+        store.updates.put_nowait(Snapshot((OWN, OTHER)))
+        await until(lambda: host.peers)
+        store.updates.put_nowait(LeaseEvent(Change.REMOVED, OWN))
+        await until(lambda: len(store.requests) == 2 and membership.keeper.state is State.HELD)
+        assert store.requests[1] == AcquireRequest(OWN.attrs, OWN.subnets)
+        assert host.taken_up == [OWN]
+        assert host.peers == {OTHER.key: OTHER}
+
+    play(scenario, OWN, OWN)
+
+
+def test_a_subnet_that_went_to_somebody_else_makes_the_node_move(caplog: pytest.LogCaptureFixture) -> None:
+    new = lease(9, 1)
+    thief = replace(OWN, attrs=OTHER.attrs)
+
+    async def scenario(membership: Membership, store: PlayedStore, host: PlayedHost) -> None:
+        store.updates.put_nowait(Snapshot((OWN, THIRD)))
+        await until(lambda: host.peers)
+        store.updates.put_nowait(Snapshot((thief, THIRD)))
+        await until(lambda: membership.lease == new)
+        assert host.taken_up == [OWN, new]
+        store.updates.put_nowait(Snapshot((new, thief, THIRD)))
+        await until(lambda: host.peers == {THIRD.key: THIRD, thief.key: thief})
+
+    play(scenario, OWN, new)
+    assert "lease lost: the subnet 10.5.1.0/24 was taken by" in caplog.text
+    assert "this node's subnet is 10.5.9.0/24 now; start the pods of 10.5.1.0/24 anew" in caplog.text
+
+
+def test_traffic_goes_on_while_a_lost_lease_cannot_be_replaced() -> None:
+    full = LeaseError("the network is used up")
+
+    async def scenario(membership: Membership, store: PlayedStore, host: PlayedHost) -> None:
+        store.updates.put_nowait(Snapshot((OWN, OTHER)))
+        await until(lambda: host.peers)
+        store.updates.put_nowait(Snapshot((OTHER,)))
+        await until(lambda: membership.keeper.reason == "the network is used up")
+        assert membership.keeper.state is State.ACQUIRING
+        assert membership.lease == OWN
+        assert host.peers == {OTHER.key: OTHER}
+
+    play(scenario, OWN, full)
+
+
+def test_a_lease_is_renewed_before_it_expires() -> None:
+    """It lives for a tenth of a second, so it is renewed after half of that."""
+    renewed = lease(1, 1)
+
+    async def scenario(membership: Membership, store: PlayedStore, host: PlayedHost) -> None:
+        await until(lambda: membership.lease == renewed)
+        assert store.requests[1:] == [host.remembered[0]]
+        assert (len(host.taken_up), host.remembered[1]) == (1, renewed)
+
+    play(scenario, lease(1, 1, seconds=0.1), renewed)
+
+
+def test_a_renewal_that_finds_the_lease_gone_starts_over() -> None:
+    async def scenario(membership: Membership, store: PlayedStore, host: PlayedHost) -> None:
+        await until(lambda: membership.lease == OWN)
+        assert len(host.taken_up) == 1
+
+    play(scenario, lease(1, 1, seconds=0.1), LeaseLostError("it is gone"), OWN)
+
+
+def test_a_store_out_of_reach_is_asked_again_for_the_first_lease() -> None:
+    async def scenario(membership: Membership, store: PlayedStore, host: PlayedHost) -> None:
+        assert membership.lease == OWN
+
+    play(scenario, StoreError("it is down", transient=True), OWN)
+
+
+@pytest.mark.parametrize("error", [LeaseError("used up"), StoreError("not a store", transient=False)])
+def test_what_waiting_does_not_mend_ends_the_join(error: UdplaneError) -> None:
+    async def scenario(membership: Membership, store: PlayedStore, host: PlayedHost) -> None:
+        raise AssertionError("it joined")
+
+    with pytest.raises(type(error), match=str(error)):
+        play(scenario, error)
