@@ -321,7 +321,9 @@ def test_a_watch_that_is_silent_although_there_are_changes_is_dead(
 
 
 def test_nobody_there_is_one_line_that_can_pass() -> None:
-    with pytest.raises(StoreError, match=r"etcd is out of reach: http://127.0.0.1:1 cannot be reached") as caught:
+    with pytest.raises(
+        StoreError, match=r"etcd is out of reach: http://127.0.0.1:1 cannot be reached: Connection refused;"
+    ) as caught:
         asyncio.run(store_at(1, "/none").leases())
     assert caught.value.transient
 
