@@ -285,6 +285,6 @@ def _as_http_error(endpoint: Endpoint) -> Iterator[None]:
     except (ValueError, asyncio.LimitOverrunError) as error:
         raise HttpError(f"{endpoint} does not speak HTTP/1.1: {error}") from error
     except OSError as error:
-        # asyncio puts a text of its own where the system's belongs; name resolution has negative numbers and good texts.
+        # asyncio puts a text of its own in place of the system's. Name resolution has negative numbers and good texts.
         reason = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or error
         raise HttpError(f"{endpoint} cannot be reached: {reason}") from error
