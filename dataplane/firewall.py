@@ -35,11 +35,10 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Protocol
 
+from dataplane.addresses import Network
 from dataplane.errors import NodeError
 
 _log = logging.getLogger(__name__)
-
-Network = IPv4Network | IPv6Network
 
 KUBERNETES_MARK = 0x4000
 """The packet mark by which kube-proxy says that it masquerades a packet itself."""

@@ -6,9 +6,9 @@ They are set up in this order, so that a CNI plugin which finds the subnet file 
 import asyncio
 import logging
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Network
 
 from dataplane import netdev
+from dataplane.addresses import Network
 from dataplane.backends.base import Backend, BackendContext, open_backend
 from dataplane.concurrency import in_thread
 from dataplane.errors import NodeError
@@ -22,8 +22,6 @@ _log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 60.0
 """How often learned path MTUs are looked after; the kernel keeps them for ten minutes."""
-
-Network = IPv4Network | IPv6Network
 
 
 class NodeHost:

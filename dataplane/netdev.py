@@ -19,17 +19,15 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from dataplane.addresses import Address, Network
 from dataplane.errors import NodeError
-
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 
 TX_QUEUE_LEN = 2000
 """Packets that may wait in the TUN while the node is not scheduled; the kernel's default is 500."""

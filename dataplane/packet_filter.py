@@ -12,15 +12,13 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from dataplane.addresses import Address
 from dataplane.errors import UsageError
 from dataplane.icmp import upper_layer
 from dataplane.packet import IPV4, V4_MAPPED, check_header, destination_key, family_of, source_key, v4_header_len
 from dataplane.verdicts import Verdict
-
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 
 _TCP, _UDP = 6, 17
 _PROTOCOLS = {"tcp": {_TCP}, "udp": {_UDP}, "icmp": {1, 58}}

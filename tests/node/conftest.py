@@ -1,0 +1,36 @@
+"""What the tests of the node share."""
+
+import subprocess
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from dataplane.lab.netns import Namespace
+from dataplane.lab.overlay import UDPLANE
+from dataplane.lab.topology import Lab
+
+
+@pytest.fixture
+def lab(namespaces: None) -> Iterator[Lab]:
+    """An underlay on which a test puts the nodes that it needs."""
+    with Lab() as lab:
+        yield lab
+
+
+def udplane(netns: Namespace, *arguments: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    """Run the command in a namespace to its end."""
+    return netns.run([str(UDPLANE), *arguments], check=False, timeout=timeout)
+
+
+def complaint(done: subprocess.CompletedProcess[str], status: int = 1) -> str:
+    """What a command that had to fail said: one line, and never a traceback."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("udplane: ")]
+    assert done.returncode == status, done
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+def says(words: Sequence[str], text: str) -> bool:
+    """Whether all of `words` are in `text`."""
+    return all(word in text for word in words)

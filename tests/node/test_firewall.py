@@ -1,0 +1,260 @@
+"""The rules of the pod network, seen from outside: whose address does a packet carry when it arrives?
+
+ pod 10.5.1.2                         far 10.5.2.2
+   |   fd00:5:1::2                      |   fd00:5:2::2      a pod of another node
+   |                                    |
+10.5.1.1 +----------- node -----------+ 10.5.2.1
+         |    forwards everything     |
+         +------------+---------------+ 192.0.2.1, 2001:db8::1
+                      |
+                   outside 192.0.2.2, 2001:db8::2            a host that is no part of the pod network
+"""
+
+import itertools
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from dataplane.errors import NodeError
+from dataplane.firewall import Firewall, Iptables, Nftables, RuleSet, forward_rules, masquerade_rules, remove_rules
+from dataplane.lab.netns import Namespace
+from dataplane.lab.topology import QUIET_IPV6
+from tests.waiting import wait_until
+
+NETWORKS = {4: ip_network("10.5.0.0/16"), 6: ip_network("fd00:5::/32")}
+SUBNETS = {4: ip_network("10.5.1.0/24"), 6: ip_network("fd00:5:1::/48")}
+LINKS = {
+    "pod": {4: "10.5.1.{}/24", 6: "fd00:5:1::{}/48"},
+    "far": {4: "10.5.2.{}/24", 6: "fd00:5:2::{}/48"},
+    "outside": {4: "192.0.2.{}/24", 6: "2001:db8::{}/64"},
+}
+MANAGERS = ("nftables", "iptables")
+
+
+@dataclass
+class World:
+    """The namespaces of the drawing."""
+
+    node: Namespace
+    ends: dict[str, Namespace]
+
+    def source_seen(self, sender: str, receiver: str, version: int) -> str | None:
+        """The source address of a datagram from one end to another as it arrives; None when it does not."""
+        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        with (
+            self.ends[receiver].socket(family, socket.SOCK_DGRAM) as target,
+            self.ends[sender].socket(family, socket.SOCK_DGRAM) as source,
+        ):
+            target.bind((address(receiver, 2, version), 0))
+            target.settimeout(0.3)
+            source.sendto(b"?", target.getsockname()[:2])
+            try:
+                return str(target.recvfrom(10)[1][0])
+            except TimeoutError:
+                return None
+
+
+def address(link: str, host: int, version: int) -> str:
+    return LINKS[link][version].format(host).partition("/")[0]
+
+
+def rules(*, masquerade: bool = True, forward: bool = True) -> list[RuleSet]:
+    return [
+        RuleSet(
+            version,
+            masquerade_rules(NETWORKS[version], SUBNETS[version]) if masquerade else (),
+            forward_rules(NETWORKS[version]) if forward else (),
+        )
+        for version in (4, 6)
+    ]
+
+
+@pytest.fixture(scope="module")
+def world(namespaces: None) -> Iterator[World]:
+    with ExitStack() as stack:
+        spaces = {}
+        for name in ("node", *LINKS):
+            spaces[name] = Namespace.create(f"fw{os.getpid()}-{name}")
+            stack.callback(spaces[name].delete)
+        node = spaces.pop("node")
+        for space in (node, *spaces.values()):
+            space.sysctl({f"net/ipv6/conf/default/{key}": value for key, value in QUIET_IPV6.items()})
+        node.sysctl({"net/ipv4/ip_forward": 1, "net/ipv6/conf/all/forwarding": 1})
+        for name, space in spaces.items():
+            node.ip(f"link add {name} type veth peer name eth0 netns {space.name}", f"link set {name} up")
+            space.ip("link set eth0 up")
+            for version, text in LINKS[name].items():
+                nodad = "nodad" if version == 6 else ""
+                node.ip(f"addr add {text.format(1)} dev {name} {nodad}")
+                space.ip(f"addr add {text.format(2)} dev eth0 {nodad}")
+                space.ip(f"route add default via {address(name, 1, version)}")
+        world = World(node, spaces)
+        for name, version in itertools.product(("far", "outside"), (4, 6)):
+            wait_until(lambda: world.source_seen("pod", name, version), f"IPv{version} from pod to {name}")  # noqa: B023
+        yield world
+
+
+@pytest.fixture
+def node(world: World) -> Iterator[Namespace]:
+    """The test runs inside of the node's namespace, which is without rules before and after."""
+    with world.node.entered():
+        subprocess.run(["nft", "flush", "ruleset"], check=True)
+        yield world.node
+        subprocess.run(["nft", "flush", "ruleset"], check=True)
+
+
+def ruleset() -> str:
+    return subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+@pytest.mark.parametrize("version", [4, 6])
+def test_who_is_masqueraded(world: World, node: Namespace, manager: str, version: int) -> None:
+    assert Firewall(rules(), manager).ensure()
+    seen = {
+        (sender, receiver): world.source_seen(sender, receiver, version)
+        for sender in LINKS
+        for receiver in LINKS
+        if sender != receiver
+    }
+    assert seen == {
+        ("pod", "outside"): address("outside", 1, version),  # rule 5
+        ("pod", "far"): address("pod", 2, version),  # rule 2
+        ("far", "pod"): address("far", 2, version),  # rule 3
+        ("far", "outside"): address("outside", 1, version),  # rule 5
+        ("outside", "pod"): address("outside", 2, version),  # rule 4
+        ("outside", "far"): address("far", 1, version),  # rule 6
+    }
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+@pytest.mark.parametrize("version", [4, 6])
+def test_what_kubernetes_marked_is_left_alone(world: World, node: Namespace, manager: str, version: int) -> None:
+    Firewall(rules(), manager).ensure()
+    mark = "table inet marking { chain c { type filter hook prerouting priority mangle; meta mark set 0x4001; }; }"
+    subprocess.run(["nft", mark], check=True)
+    assert world.source_seen("pod", "outside", version) == address("pod", 2, version)
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+def test_without_masquerade_addresses_stay(world: World, node: Namespace, manager: str) -> None:
+    Firewall(rules(masquerade=False), manager).ensure()
+    assert world.source_seen("pod", "outside", 4) == address("pod", 2, 4)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_dockers_drop_policy_lets_pods_through_and_nothing_else(world: World, node: Namespace, version: int) -> None:
+    program = {4: "iptables", 6: "ip6tables"}[version]
+    subprocess.run([program, "-P", "FORWARD", "DROP"], check=True)
+    assert world.source_seen("pod", "outside", version) is None
+    firewall = Firewall(rules())
+    firewall.ensure()
+    assert firewall.manager is not None and firewall.manager.name == "iptables"
+    assert world.source_seen("pod", "outside", version) == address("outside", 1, version)
+    assert world.source_seen("outside", "pod", version) == address("outside", 2, version)
+
+
+def test_docker_that_comes_later_is_noticed(world: World, node: Namespace) -> None:
+    firewall = Firewall(rules())
+    firewall.ensure()
+    assert firewall.manager is not None and firewall.manager.name == "nftables"
+    subprocess.run(["iptables", "-P", "FORWARD", "DROP"], check=True)
+    assert world.source_seen("pod", "far", 4) is None
+    assert firewall.ensure()
+    assert firewall.manager.name == "iptables"
+    assert "flannel-ipv4" not in ruleset()
+    assert world.source_seen("pod", "far", 4) == address("pod", 2, 4)
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+@pytest.mark.parametrize(
+    "damage", ["nft flush ruleset", "nft flush chain ip {table} {chain}", "nft insert rule ip {table} {chain} accept"]
+)
+def test_rules_that_somebody_changed_are_put_back(node: Namespace, manager: str, damage: str) -> None:
+    table, chain = {"nftables": ("flannel-ipv4", "postrtg"), "iptables": ("nat", "FLANNEL-POSTRTG")}[manager]
+    firewall = Firewall(rules(), manager)
+    assert firewall.ensure()
+    assert not firewall.ensure()
+    assert firewall.manager is not None
+    before = firewall.manager.listing()
+    subprocess.run(damage.format(table=table, chain=chain).split(), check=True)
+    assert firewall.manager.listing() != before
+    assert firewall.ensure()
+    assert firewall.manager.listing() == before
+    assert not firewall.ensure()
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+def test_a_new_start_finds_its_rules_and_adds_nothing(node: Namespace, manager: str) -> None:
+    Firewall(rules(), manager).ensure()
+    before = ruleset()
+    Firewall(rules(), manager).ensure()
+    assert ruleset() == before
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+def test_a_new_start_without_masquerade_takes_it_away(node: Namespace, manager: str) -> None:
+    Firewall(rules(), manager).ensure()
+    Firewall(rules(masquerade=False), manager).ensure()
+    listing = Nftables().listing() + Iptables().listing()
+    assert "flanneld masq" not in listing
+    assert "flanneld forward" in listing
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+def test_removal_leaves_nothing_of_ours_and_all_of_others(node: Namespace, manager: str) -> None:
+    for program in ("iptables", "ip6tables"):
+        subprocess.run([program, "-A", "FORWARD", "-i", "other", "-j", "ACCEPT"], check=True)
+        subprocess.run([program, "-t", "nat", "-A", "POSTROUTING", "-o", "other", "-j", "RETURN"], check=True)
+    subprocess.run(["nft", "table inet other { chain c { }; }"], check=True)
+    before = ruleset()
+    Firewall(rules(), manager).ensure()
+    assert ruleset() != before
+    remove_rules()
+    assert ruleset() == before
+    remove_rules()
+
+
+def test_rules_that_nobody_asked_for_need_no_program(node: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert not Firewall(rules(masquerade=False, forward=False)).ensure()
+
+
+@pytest.mark.parametrize(
+    ("choice", "package"), [("auto", "nftables"), ("nftables", "nftables"), ("iptables", "iptables")]
+)
+def test_a_missing_program_is_named(
+    node: Namespace, monkeypatch: pytest.MonkeyPatch, choice: str, package: str
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(NodeError, match=f"apt-get install {package}"):
+        Firewall(rules(), choice).ensure()
+
+
+def test_an_old_kernel_gets_iptables(node: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There nft(8) is installed but fails, as the kernel has no nf_tables."""
+    (tmp_path / "nft").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "nft").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    firewall = Firewall(rules())
+    firewall.ensure()
+    assert firewall.manager is not None and firewall.manager.name == "iptables"
+
+
+def test_a_refusal_is_one_line_with_the_programs_words(
+    node: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nft").write_text(
+        '#!/bin/sh\n[ "$1" = list ] || [ "$2" = list ] && exit 0\necho "no: bad" >&2; exit 1\n'
+    )
+    (tmp_path / "nft").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(NodeError, match="nft refuses the rules of the pod network: no: bad; try the other --firewall"):
+        Firewall(rules(), "nftables").ensure()
