@@ -35,6 +35,7 @@ class UdpBackend:
         self._port = context.config.backend.integer("Port", DEFAULT_PORT, 1, 65535)
         self._table = RouteTable()
         self._peers: dict[str, Peer] = {}
+        self._peers_known = False
         self._engine: Engine | None = None
         self._forwarders: list[Forwarder] = []
         self._underlays: list[Underlay] = []
@@ -61,13 +62,20 @@ class UdpBackend:
             self._running = opening.pop_all()
 
     def apply(self, changes: Iterable[LeaseEvent]) -> None:
-        """Turn changes of leases into routes, all of them in one snapshot."""
+        """Turn changes of leases into routes, all of them in one snapshot.
+
+        The workers start with the first of them. Until then packets wait in the TUN and in the socket: without routes,
+        a node that has just come back would tell its pods that their peers cannot be reached.
+        """
         for change in changes:
             if change.change in (Change.ADDED, Change.CHANGED):
                 self._put(change.lease)
             elif change.change is Change.REMOVED:
                 self._remove(change.lease.key)
         self._publish_routes()
+        if not self._peers_known:
+            self._peers_known = True
+            self._start_workers()
 
     def refresh(self) -> None:
         """Ask the kernel again about narrow paths."""
@@ -132,6 +140,10 @@ class UdpBackend:
             opening.callback(forwarder.stop)
         self._underlays = underlays
         self._publish_routes()
+        if self._peers_known:
+            self._start_workers()
+
+    def _start_workers(self) -> None:
         for forwarder in self._forwarders:
             forwarder.start()
 
