@@ -136,7 +136,7 @@ def _limit_super_packets(pair: Pair, directory: Path) -> None:
         lines = subnet_file.read_text().splitlines() if subnet_file.exists() else []
         size = dict(line.split("=", 1) for line in lines).get("UDPLANE_GSO_MAX_SIZE")
         if size:
-            limits = f"gso_max_size {size} gso_ipv4_max_size {size}"
+            limits = f"gso_max_size {size}"  # IPv4 follows, as long as it is below 64 KiB
             pod.netns.ip(f"link set eth0 {limits}")
             node.netns.ip(f"link set {pod.host_device} {limits}")
 

@@ -52,6 +52,29 @@ _MADE_OF = {
 """What an engine needs beside the standard library."""
 
 
+OFFLOADS = ("tso", "gso", "gro", "uso", "ports")
+"""What makes a loop fast, in the order of dp_feature in native/api.cdef.h:
+
+- tso: the TUN hands out TCP super-packets of up to 64 KiB, checksums not computed yet
+- gso: the UDP socket cuts one large send into datagrams (UDP_SEGMENT)
+- gro: the UDP socket hands out runs of datagrams (UDP_GRO), and packets of a flow go into the TUN as one
+- uso: the TUN hands out and takes super-packets of UDP
+- ports: flows leave by different source ports, so that queues and routers on the way can spread them
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOptions:
+    """How a LoopEngine works; other engines have no use for this."""
+
+    batch: int = 0
+    """Packets that a turn takes each way at most; 0 for the loop's own choice."""
+    no_offload: frozenset[str] = frozenset()
+    """Members of OFFLOADS that are not to be used."""
+    busy_poll_us: int = 0
+    """Microseconds that a worker without work looks for more before it sleeps."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
     """What an engine needs to know of its node."""
@@ -71,6 +94,7 @@ class EngineConfig:
     """ICMP errors a second at most, in the long run."""
     icmp_burst: int = 50
     """ICMP errors that may go out at once."""
+    loop: LoopOptions = LoopOptions()
 
 
 class Engine(Protocol):
@@ -121,7 +145,8 @@ class LoopEngine(Protocol):
     def run(self, tun_fd: int, udp_fd: int, stop_fd: int) -> None:
         """Move packets between the TUN and the UDP socket until `stop_fd` becomes readable.
 
-        The descriptors are non-blocking and stay the caller's. Raises OSError when a device is gone.
+        The descriptors are non-blocking and stay the caller's. The TUN may have been opened with a vnet header, which
+        is what makes offloads possible. Raises OSError when a device is gone.
         """
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-from dataplane.engine import ENGINES
+from dataplane.engine import ENGINES, OFFLOADS
 from dataplane.flags import about, boolean, bounded, one_of
 
 Address = IPv4Address | IPv6Address
@@ -19,6 +19,14 @@ def optional_address(text: str) -> Address | None:
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         raise ValueError(f"{text!r} is an address of one link only; give one that other nodes can reach")
     return address
+
+
+def offloads(text: str) -> frozenset[str]:
+    """Names of offloads with commas between them; `all` is all of them."""
+    names = frozenset(OFFLOADS) if text == "all" else frozenset(text.split(",")) - {""}
+    if not names <= frozenset(OFFLOADS):
+        raise ValueError(f"{text!r} is not all, or some of {', '.join(OFFLOADS)} with commas between them")
+    return names
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,24 @@ class NodeOptions:
     )
     workers: int = field(
         default=1, metadata=about("threads that move packets (native engine)", bounded(1, 64), metavar="N")
+    )
+    no_offload: frozenset[str] = field(
+        default=frozenset(),
+        metadata=about(f"do without these offloads: all, or some of {','.join(OFFLOADS)}", offloads, metavar="LIST"),
+    )
+    busy_poll: int = field(
+        default=0,
+        metadata=about(
+            "let an idle worker look for packets so long before it sleeps: latency for CPU (native engine)",
+            bounded(0, 1_000_000),
+            metavar="USEC",
+        ),
+    )
+    batch: int = field(
+        default=0,
+        metadata=about(
+            "packets that a worker takes at once at most; 0 for what is best", bounded(0, 1024), metavar="N"
+        ),
     )
     tun: str = field(default="udplane0", metadata=about("name of the TUN device", metavar="NAME"))
     run_dir: Path = field(

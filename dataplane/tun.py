@@ -29,6 +29,8 @@ TUNSETPERSIST = 0x400454CB
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
 IFF_MULTI_QUEUE = 0x0100
+IFF_VNET_HDR = 0x4000
+TUNSETOFFLOAD = 0x400454D0
 
 _NAME = re.compile(r"(?!\.{1,2}$)[^\s/:%\0]{1,15}")
 """What the kernel takes as the name of a device (dev_valid_name); `%` would make it a pattern."""
@@ -43,8 +45,11 @@ class TunDevice:
         self._fd = fd
 
     @classmethod
-    def open(cls, name: str) -> "TunDevice":
+    def open(cls, name: str, *, vnet_header: bool = False) -> "TunDevice":
         """Attach to the TUN device `name` of this network namespace, making it first where there is none.
+
+        With `vnet_header` each packet has a virtio-net header in front (IFF_VNET_HDR), for loops that want offloads;
+        all queues of a device must agree. `read_batch` and `write_batch` are for queues without.
 
         Raises NodeError when that cannot be.
         """
@@ -54,9 +59,12 @@ class TunDevice:
             fd = os.open(CLONE_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise NodeError(_open_message(error)) from error
+        flags = IFF_TUN | IFF_NO_PI | IFF_MULTI_QUEUE | (IFF_VNET_HDR if vnet_header else 0)
         try:
-            fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI | IFF_MULTI_QUEUE))
+            fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
             fcntl.ioctl(fd, TUNSETPERSIST, 1)
+            # A persistent device keeps the offloads that its last owner asked for, with or without that header.
+            fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
         except OSError as error:
             os.close(fd)
             raise NodeError(_attach_message(name, error)) from error

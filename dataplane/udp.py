@@ -15,10 +15,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
 
+from dataplane.addresses import Address
 from dataplane.batch import PacketBatch
 from dataplane.errors import NodeError
 from dataplane.packet import V4_MAPPED
@@ -36,6 +37,15 @@ ENCAP_OVERHEAD = {4: 28, 6: 48}
 BUFFER_BYTES = 7 << 20
 """Socket buffer asked for, each way: a burst of some 5,000 full packets. With the default of 208 KiB, TCP through the
 tunnel loses a third of its rate to overruns."""
+
+MAX_SEND_BYTES = 65487
+"""Payload of the largest send that the kernel cuts into datagrams: 65535 less the outer headers."""
+
+MAX_TCP_HEADER = 192
+"""What TCP takes off an interface's gso_max_size for headers (include/net/tcp.h), at the least."""
+
+LONGEST_HEADERS = 72
+"""Bytes of IPv6 and of TCP with timestamps: the headers that leave the smallest segments."""
 
 # include/uapi/linux/in.h, in6.h, asm-generic/socket.h: not in the socket module
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_DO = 10, 23, 2
@@ -64,7 +74,7 @@ class Underlay:
         """Bytes that the outer headers take."""
 
     @classmethod
-    def open(cls, address: IPv4Address | IPv6Address, port: int = DEFAULT_PORT, *, shared: bool = False) -> "Underlay":
+    def open(cls, address: Address, port: int = DEFAULT_PORT, *, shared: bool = False) -> "Underlay":
         """Bind to `address` and `port` in this network namespace; `shared` lets several workers bind to the same.
 
         Raises NodeError when that cannot be.
@@ -163,6 +173,16 @@ class Underlay:
         )
 
 
+def gso_max_size(mtu: int) -> int:
+    """The gso_max_size of pods' interfaces with which a super-packet of TCP fits one send, for inner packets of `mtu`.
+
+    A send takes n packets of `mtu` bytes; TCP puts as many segments into a super-packet as fit what is left of
+    gso_max_size, so that must be less than n + 1 segments of the smallest size.
+    """
+    n_packets = MAX_SEND_BYTES // mtu
+    return min(65536, (n_packets + 1) * (mtu - LONGEST_HEADERS) + MAX_TCP_HEADER)
+
+
 def _prepare(sock: socket.socket) -> None:
     sock.setblocking(False)
     if sock.family == socket.AF_INET6:
@@ -192,7 +212,7 @@ def _sender_key(host: str) -> bytes:
     return V4_MAPPED + socket.inet_aton(address)
 
 
-def _bind_message(address: IPv4Address | IPv6Address, port: int, error: OSError) -> str:
+def _bind_message(address: Address, port: int, error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
             return (

@@ -5,6 +5,26 @@
  * Functions that can fail return -errno. No function prints or exits.
  */
 
+/* What the loop can do without; see dataplane.engine.OFFLOADS. */
+enum dp_feature {
+    DP_FEATURE_TSO = 0,
+    DP_FEATURE_GSO = 1,
+    DP_FEATURE_GRO = 2,
+    DP_FEATURE_USO = 3,
+    DP_FEATURE_PORTS = 4,
+    DP_FEATURE_COUNT = 5,
+};
+
+/* Whether a feature is in use, and if not, why. */
+enum dp_feature_state {
+    DP_FEATURE_STATE_UNKNOWN = 0,   /* no worker has started yet */
+    DP_FEATURE_STATE_ON = 1,        /* in use */
+    DP_FEATURE_STATE_BY_HAND = 2,   /* switched off by hand */
+    DP_FEATURE_STATE_NO_HEADER = 3, /* the TUN queue was opened without IFF_VNET_HDR */
+    DP_FEATURE_STATE_REFUSED = 4,   /* the system does not have it or does not allow it */
+    DP_FEATURE_STATE_FAILED = 5,    /* it was in use and failed */
+};
+
 /**
  * struct dp_config - what an engine knows of its node; see dataplane.engine.EngineConfig
  * @sender4: source address of ICMP errors, the first four bytes
@@ -16,6 +36,9 @@
  * @mtu: bytes of the largest inner packet
  * @icmp_rate: ICMP errors a second, in the long run; 0 for none
  * @icmp_burst: ICMP errors that may go out at once
+ * @batch: packets, or receive buffers, that a turn takes each way at most; 0 for the loop's own choice
+ * @unwanted_features: bit by enum dp_feature: switched off by hand
+ * @busy_poll_us: microseconds that a worker without work looks for more before it sleeps
  */
 struct dp_config {
     uint8_t sender4[16];
@@ -27,6 +50,9 @@ struct dp_config {
     uint32_t mtu;
     uint32_t icmp_rate;
     uint32_t icmp_burst;
+    uint32_t batch;
+    uint32_t unwanted_features;
+    uint32_t busy_poll_us;
 };
 
 /**
@@ -237,6 +263,38 @@ const struct dp_counters *dp_worker_counters(const struct dp_worker *worker);
 const struct dp_peer_counters *dp_worker_peer_counters(const struct dp_worker *worker, int32_t peer);
 
 /**
+ * dp_engine_add_worker() - one more worker, idle
+ * @engine: the engine, which frees it
+ *
+ * To be called by the thread that sets the routes.
+ *
+ * Return: the worker, or NULL when memory is short.
+ */
+struct dp_worker *dp_engine_add_worker(struct dp_engine *engine);
+
+/**
+ * dp_engine_feature() - whether a feature is in use
+ * @engine: the engine
+ * @feature: an enum dp_feature
+ * @error: where the errno is put that it was refused with or failed with
+ *
+ * Return: an enum dp_feature_state.
+ */
+int dp_engine_feature(const struct dp_engine *engine, int feature, int *error);
+
+/**
+ * dp_worker_run() - move packets between a TUN queue and a UDP socket
+ * @worker: used by the calling thread alone until this returns
+ * @tun_fd: the TUN queue, non-blocking, with or without IFF_VNET_HDR
+ * @udp_fd: the UDP socket, non-blocking
+ * @stop_fd: the worker stops when this becomes readable
+ *
+ * Return: 0 when stopped; 1 when a feature has failed and somebody should be told, after which the worker is to be run
+ * again; -EBADFD when the TUN device is gone, or another -errno.
+ */
+int dp_worker_run(struct dp_worker *worker, int tun_fd, int udp_fd, int stop_fd);
+
+/**
  * dp_checksum() - the Internet checksum (RFC 1071)
  * @data: the bytes
  * @len: how many
@@ -244,3 +302,10 @@ const struct dp_peer_counters *dp_worker_peer_counters(const struct dp_worker *w
  * Return: the checksum in host byte order.
  */
 uint16_t dp_checksum(const uint8_t *data, size_t len);
+
+/**
+ * dp_checksum_variant() - the name of the implementation that was chosen for this processor
+ *
+ * Return: a constant.
+ */
+const char *dp_checksum_variant(void);

@@ -1,7 +1,7 @@
 """The build backend of pyproject.toml (PEP 517 and 660): setuptools, after the C source for cffi has been generated.
 
-The extension itself is described in pyproject.toml. One wheel serves Python 3.11 and all later ones, since cffi keeps to
-the stable ABI; free-threaded Python has none before 3.15, so there the wheel is for that version alone.
+The extension itself is described in pyproject.toml. One wheel serves Python 3.11 and all later ones, since cffi keeps
+to the stable ABI; free-threaded Python has none before 3.15, so there the wheel is for that version alone.
 """
 
 import sys

@@ -103,19 +103,23 @@ const struct dp_sum_variant dp_sum_variants[] = {
     {0},
 };
 
-static uint16_t (*best_sum)(const uint8_t *data, size_t len) = sum_portable;
+static const struct dp_sum_variant *best;
 
 __attribute__((constructor)) static void choose_variant(void)
 {
-    const struct dp_sum_variant *variant = dp_sum_variants;
-    while (!variant->usable())
-        variant++;
-    best_sum = variant->sum;
+    best = dp_sum_variants;
+    while (!best->usable())
+        best++;
+}
+
+const char *dp_checksum_variant(void)
+{
+    return best->name;
 }
 
 uint16_t dp_sum(const uint8_t *data, size_t len)
 {
-    return best_sum(data, len);
+    return best->sum(data, len);
 }
 
 uint16_t dp_sum_pseudo_header(const uint8_t *addresses, size_t address_len, uint8_t protocol, size_t len)

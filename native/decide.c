@@ -12,6 +12,17 @@ static const uint8_t ecn_after_tunnel[4][4] = {
     {3, 3, 3, 3},
 };
 
+/* Put the ICMP error about a packet in its place. */
+static void answer(struct dp_packet *packet, enum dp_verdict reason, const uint8_t *sender, uint32_t mtu)
+{
+    if (packet->scratch) {
+        packet->len = (uint32_t)min_size(packet->len, DP_ICMP_MAX_LEN);
+        packet->data = memcpy(packet->scratch + DP_ICMP_HEADROOM, packet->data, packet->len);
+    }
+    packet->len = (uint32_t)dp_icmp_put_error(packet->data, packet->len, reason, sender, mtu, &packet->data);
+    packet->egress = DP_EGRESS_TUN;
+}
+
 void dp_refuse(struct dp_worker *worker, struct dp_packet *packet, enum dp_verdict reason, uint32_t mtu,
                uint64_t now_ns)
 {
@@ -29,10 +40,8 @@ void dp_refuse(struct dp_worker *worker, struct dp_packet *packet, enum dp_verdi
     } else if (!dp_bucket_take(&worker->engine->bucket, now_ns)) {
         event = DP_EVENT_ICMP_LIMITED;
     } else {
-        const uint8_t *sender = v4 ? config->sender4 : config->sender6;
         event = DP_EVENT_ICMP_SENT;
-        packet->len = (uint32_t)dp_icmp_put_error(packet->data, packet->len, reason, sender, mtu, &packet->data);
-        packet->egress = DP_EGRESS_TUN;
+        answer(packet, reason, v4 ? config->sender4 : config->sender6, mtu);
     }
     dp_counter_add(&worker->counters.events[event], 1);
 }

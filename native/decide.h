@@ -6,13 +6,14 @@
 
 /**
  * struct dp_packet - a packet in hand
- * @data: its first byte, behind at least DP_ICMP_HEADROOM writable bytes
+ * @data: its first byte, behind at least DP_ICMP_HEADROOM writable bytes, unless there is @scratch
  * @len: its bytes
  * @wire_len: bytes of the largest packet that it becomes on the wire; @len unless it is a super-packet
  * @peer: set by a decision: the peer it goes to or came from, or NO_PEER
  * @verdict: set by a decision: an enum dp_verdict
  * @egress: set by a decision: an enum dp_egress
  * @tos: TOS byte of the outer header: as received, or set by a decision
+ * @scratch: DP_ICMP_SCRATCH bytes to build an ICMP error in, or NULL when the place before @data is free for that
  */
 struct dp_packet {
     uint8_t *data;
@@ -22,6 +23,7 @@ struct dp_packet {
     uint8_t verdict;
     uint8_t egress;
     uint8_t tos;
+    uint8_t *scratch;
 };
 
 /**

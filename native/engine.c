@@ -13,6 +13,7 @@ struct dp_engine *dp_engine_new(const struct dp_config *config)
         return NULL;
     engine->config = *config;
     dp_bucket_init(&engine->bucket, config->icmp_rate, config->icmp_burst);
+    dp_features_init(&engine->features, config->unwanted_features);
     if (dp_routes_new(NULL, 0, NULL, 0, &routes)) {
         free(engine);
         return NULL;
@@ -184,6 +185,12 @@ void dp_engine_set_path_mtu(struct dp_engine *engine, int32_t peer, uint32_t mtu
 uint32_t dp_engine_path_mtu(struct dp_engine *engine, int32_t peer)
 {
     return dp_routes_path_mtu(atomic_load(&engine->routes), &engine->config, peer);
+}
+
+int dp_engine_feature(const struct dp_engine *engine, int feature, int *error)
+{
+    *error = engine->features.error[feature];
+    return engine->features.state[feature];
 }
 
 const struct dp_counters *dp_worker_counters(const struct dp_worker *worker)

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "icmp.h"
+#include "offload.h"
 #include "routes.h"
 
 #define PEERS_PER_PAGE 1024
@@ -39,6 +40,7 @@ struct dp_worker {
  * struct dp_engine - what all workers share
  * @config: never changes
  * @bucket: limits ICMP errors
+ * @features: what the kernel lets the loop do
  * @routes: the snapshot in use
  * @epoch: how often @routes was replaced
  * @oldest_retired: snapshots that were replaced, in that order
@@ -47,6 +49,7 @@ struct dp_worker {
 struct dp_engine {
     struct dp_config config;
     struct dp_bucket bucket;
+    struct dp_features features;
     _Atomic(struct dp_routes *) routes;
     _Atomic uint64_t epoch;
     struct dp_routes *oldest_retired;
@@ -117,13 +120,5 @@ uint32_t dp_routes_path_mtu(const struct dp_routes *routes, const struct dp_conf
  * @mtu: bytes of the largest inner packet; 0 for as configured
  */
 void dp_worker_learn_mtu(struct dp_worker *worker, const struct dp_routes *routes, int32_t peer, uint32_t mtu);
-
-/**
- * dp_engine_add_worker() - one more worker, idle
- * @engine: the engine, which frees it
- *
- * Return: the worker, or NULL when memory is short.
- */
-struct dp_worker *dp_engine_add_worker(struct dp_engine *engine);
 
 #endif

@@ -7,7 +7,6 @@
 #define ERROR_TTL                64
 #define V4_ERROR_TOS             0xc0
 #define MAX_V4_ERROR_LEN         576
-#define MAX_V6_ERROR_LEN         1280
 #define V6_FIRST_INFORMATION     128
 #define V6_REDIRECT              137
 #define V6_HOP_BY_HOP            0
@@ -185,7 +184,7 @@ size_t dp_icmp_put_error(uint8_t *packet, size_t len, enum dp_verdict reason, co
     uint8_t *message = packet - ICMP_HEADER_LEN, *header = message - family->header_len;
     const uint8_t *receiver = packet + family->addresses_at;
     size_t error_len =
-        min_size((size_t)family->header_len + ICMP_HEADER_LEN + len, v4 ? MAX_V4_ERROR_LEN : MAX_V6_ERROR_LEN);
+        min_size((size_t)family->header_len + ICMP_HEADER_LEN + len, v4 ? MAX_V4_ERROR_LEN : DP_ICMP_MAX_LEN);
     size_t message_len = error_len - family->header_len;
     uint64_t sum = 0;
 

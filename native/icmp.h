@@ -11,6 +11,12 @@
 /* Bytes that an error needs in front of the packet that it quotes: headers of IPv6 and ICMPv6. */
 #define DP_ICMP_HEADROOM 48
 
+/* Bytes of the longest error: the IPv6 minimum MTU. */
+#define DP_ICMP_MAX_LEN 1280
+
+/* Bytes of a place where an error can be built together with the packet that it quotes. */
+#define DP_ICMP_SCRATCH (DP_ICMP_HEADROOM + DP_ICMP_MAX_LEN)
+
 /**
  * struct dp_bucket - lets through some events a second in the long run, and a burst at once
  * @lock: held for the few instructions of dp_bucket_take(), since workers share a bucket

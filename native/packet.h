@@ -84,6 +84,13 @@ static inline struct dp_key dp_key_load(const uint8_t *address, size_t len)
     return key;
 }
 
+/* Whether a key is an IPv4 address. */
+static inline int dp_key_is_v4(const struct dp_key *key)
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    return !memcmp(key, mapped, sizeof mapped);
+}
+
 static inline int dp_key_equal(const struct dp_key *a, const struct dp_key *b)
 {
     return a->word[0] == b->word[0] && a->word[1] == b->word[1];

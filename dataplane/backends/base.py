@@ -50,6 +50,10 @@ class Backend(Protocol):
     def mtu(self) -> int:
         """Bytes of the largest packet that pods may send."""
 
+    @property
+    def gso_max_size(self) -> int | None:
+        """Bytes of the largest super-packet that pods should send, or None for no wish. Known after `take_up`."""
+
     def take_up(self, lease: Lease) -> None:
         """Bring the device up for the node's own `lease` and move packets; called again when its subnets are others.
 

@@ -5,6 +5,7 @@ workers are busy. What happens to packets is in native/: decide.c has the rules,
 share no locks; native/engine.h says how routes get across.
 """
 
+import logging
 import os
 import struct
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 from dataplane._native import ffi, lib
 from dataplane.batch import PacketBatch
 from dataplane.counters import Counters, PeerCounters
-from dataplane.engine import EngineConfig
+from dataplane.engine import OFFLOADS, EngineConfig
 from dataplane.routes import RouteSnapshot, address_key
 from dataplane.verdicts import Direction, Event, Verdict
 
@@ -22,6 +23,16 @@ PEER = struct.Struct("=16siII")
 
 PREFIX = struct.Struct("=16sIi")
 """struct dp_prefix"""
+
+_log = logging.getLogger(__name__)
+
+_WHY_OFF = {
+    lib.DP_FEATURE_STATE_UNKNOWN: "no worker has started",
+    lib.DP_FEATURE_STATE_BY_HAND: "switched off by hand",
+    lib.DP_FEATURE_STATE_NO_HEADER: "the TUN device was opened without vnet header",
+    lib.DP_FEATURE_STATE_REFUSED: "the system refuses it",
+    lib.DP_FEATURE_STATE_FAILED: "it failed",
+}
 
 _UINT8_ARRAYS = ("arena", "verdict", "egress", "tos", "source")
 _UINT32_ARRAYS = ("offset", "length", "received")
@@ -41,6 +52,24 @@ class NativeEngine:
         """By peer id; a peer that takes over the id of one that is gone gets a new number."""
         self._last_generation = 0
         self._batch: tuple[PacketBatch, Any] | None = None
+        self._idle_workers: list[Any] = []
+
+    def run(self, tun_fd: int, udp_fd: int, stop_fd: int) -> None:
+        """Move packets until `stop_fd` becomes readable. Each caller's thread is a worker of its own."""
+        worker = self._take_worker()
+        try:
+            failed = self._failed()
+            while _check(lib.dp_worker_run(worker, tun_fd, udp_fd, stop_fd)):
+                for name, state in self._failed() - failed:
+                    _log.warning("%s is %s; forwarding goes on without it, slower", name, state)
+        finally:
+            with self._control:
+                self._idle_workers.append(worker)
+
+    def features(self) -> dict[str, str]:
+        """The offloads, each as `on` or `off (why)`, and the variant of the checksum."""
+        features = {name: self._feature(number) for number, name in enumerate(OFFLOADS)}
+        return features | {"checksum": ffi.string(lib.dp_checksum_variant()).decode()}
 
     def set_routes(self, snapshot: RouteSnapshot) -> None:
         """Use these routes from the next batch, or the next turn of a worker, on."""
@@ -107,6 +136,28 @@ class NativeEngine:
                 _add_peer(total, peer, generation, lib.dp_worker_peer_counters(worker, peer))
         return total
 
+    def _take_worker(self) -> Any:
+        """A worker for one thread: one that ended, with all that it has counted, or a new one."""
+        with self._control:
+            if self._idle_workers:
+                return self._idle_workers.pop()
+            worker = lib.dp_engine_add_worker(self._engine)
+        if worker == ffi.NULL:
+            raise MemoryError
+        return worker
+
+    def _failed(self) -> set[tuple[str, str]]:
+        """Names and states of the features that are off."""
+        return {(name, state) for name, state in self.features().items() if state.startswith("off")}
+
+    def _feature(self, number: int) -> str:
+        error = ffi.new("int *")
+        state = lib.dp_engine_feature(self._engine, number, error)
+        if state == lib.DP_FEATURE_STATE_ON:
+            return "on"
+        why = _WHY_OFF[state] + (f": {os.strerror(error[0])}" if error[0] else "")
+        return f"off ({why})"
+
     def _workers(self) -> list[Any]:
         workers: list[Any] = []
         while (worker := lib.dp_engine_worker(self._engine, len(workers))) != ffi.NULL:
@@ -134,7 +185,7 @@ class _BatchPointers:
 
     def __init__(self, batch: PacketBatch) -> None:
         self.struct = ffi.new("struct dp_batch *")
-        self._buffers = []
+        self._buffers: list[Any] = []
         for name in _UINT8_ARRAYS:
             self._point(name, "uint8_t[]", getattr(batch, name))
         for name in _UINT32_ARRAYS:
@@ -159,6 +210,9 @@ def _config(config: EngineConfig) -> Any:
     result.mtu = config.mtu
     result.icmp_rate = config.icmp_rate
     result.icmp_burst = config.icmp_burst
+    result.batch = config.loop.batch
+    result.busy_poll_us = config.loop.busy_poll_us
+    result.unwanted_features = sum(1 << OFFLOADS.index(name) for name in config.loop.no_offload)
     return result
 
 

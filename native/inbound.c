@@ -1,0 +1,105 @@
+/* inbound.c - from the underlay to the TUN. */
+#include <errno.h>
+
+#include "loop.h"
+
+static void count(struct dp_loop *loop, enum dp_verdict verdict, int32_t peer, uint64_t packets, uint64_t bytes)
+{
+    dp_worker_count(loop->worker, DP_DIRECTION_DECAP, verdict, packets, bytes);
+    if (verdict == DP_VERDICT_FORWARDED)
+        dp_worker_count_peer(loop->worker, loop->routes, DP_DIRECTION_DECAP, peer, packets, bytes, loop->now_ns);
+}
+
+static void write_single(struct dp_loop *loop, uint8_t *packet, size_t len, int32_t peer)
+{
+    int error = dp_loop_write_plain(loop, packet, len);
+    count(loop, error ? DP_VERDICT_WRITE_FAILED : DP_VERDICT_FORWARDED, peer, 1, len);
+}
+
+/* Write the packets of a group one by one; they are all still as they came, each header in front of its payload. */
+static void write_apart(struct dp_loop *loop, const struct dp_group *group)
+{
+    write_single(loop, group->packet, group->len, group->peer);
+    for (uint32_t i = 1; i < group->n_packets; i++)
+        write_single(loop, group->payload[i] - group->header_len, group->payload_lens[i] + group->header_len,
+                     group->peer);
+}
+
+static void write_group(struct dp_loop *loop, const struct dp_group *group)
+{
+    uint8_t header[MAX_SEGMENT_HEADER];
+    struct virtio_net_hdr vnet;
+    struct iovec iovs[MAX_GROUP_SEGMENTS + 2] = {
+        {&vnet, sizeof vnet},
+        {header, group->header_len},
+        {group->packet + group->header_len, group->payload_len},
+    };
+
+    dp_group_finish(group, &vnet, header);
+    for (uint32_t i = 1; i < group->n_packets; i++)
+        iovs[i + 2] = (struct iovec){group->payload[i], group->payload_lens[i]};
+    int error = dp_loop_write(loop, iovs, group->n_packets + 2);
+    if (!error) {
+        count(loop, DP_VERDICT_FORWARDED, group->peer, group->n_packets, group->bytes);
+        return;
+    }
+    if (error == EINVAL)
+        dp_feature_fail(loop->features, group->flow.protocol == PROTOCOL_UDP ? DP_FEATURE_USO : DP_FEATURE_GRO, error);
+    write_apart(loop, group);
+}
+
+static void flush(struct dp_loop *loop)
+{
+    for (size_t i = 0; i < loop->coalescer.n_groups; i++) {
+        const struct dp_group *group = &loop->coalescer.groups[i];
+        if (group->n_packets == 1)
+            write_single(loop, group->packet, group->len, group->peer);
+        else
+            write_group(loop, group);
+    }
+    loop->coalescer.n_groups = 0;
+}
+
+static void take(struct dp_loop *loop, const struct dp_run *run, uint8_t *data, size_t len)
+{
+    struct dp_packet packet = {
+        .data = data,
+        .len = (uint32_t)len,
+        .wire_len = (uint32_t)len,
+        .tos = run->tos,
+        .scratch = loop->scratch,
+    };
+
+    dp_decapsulate(loop->worker, loop->routes, &packet, &run->sender, loop->now_ns);
+    if (packet.verdict != DP_VERDICT_FORWARDED) {
+        if (packet.egress == DP_EGRESS_TUN)
+            dp_loop_write_plain(loop, packet.data, packet.len);
+        count(loop, packet.verdict, NO_PEER, 1, len);
+        return;
+    }
+    if (dp_coalescer_full(&loop->coalescer))
+        flush(loop);
+    dp_coalescer_add(&loop->coalescer, data, len, packet.peer);
+}
+
+int dp_loop_inbound(struct dp_loop *loop)
+{
+    int gro = loop->vnet_len && dp_feature_on(loop->features, DP_FEATURE_GRO), drained;
+    int n_runs = dp_receiver_read(&loop->receiver, loop->udp_fd, &drained);
+
+    if (n_runs < 0)
+        return 0; /* an error that the network reported about an earlier datagram */
+    loop->coalescer.tcp = (uint8_t)gro;
+    loop->coalescer.udp = (uint8_t)(gro && dp_feature_on(loop->features, DP_FEATURE_USO));
+    for (int i = 0; i < n_runs; i++) {
+        struct dp_run run = dp_receiver_run(&loop->receiver, (size_t)i);
+        size_t at = 0;
+        do { /* an empty datagram is one, too */
+            size_t len = min_size(run.datagram_len, run.len - at);
+            take(loop, &run, run.data + at, len);
+            at += len;
+        } while (at < run.len);
+    }
+    flush(loop);
+    return !drained;
+}

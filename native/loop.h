@@ -1,0 +1,98 @@
+/*
+ * loop.h - a worker at work: one TUN queue, one UDP socket, and the memory that packets pass through.
+ *
+ * A turn takes a bounded amount of work each way, so neither direction starves the other and a small packet never waits
+ * behind megabytes. All that a turn took in leaves before the turn ends.
+ *
+ *     outbound   TUN -> arena -> decide -> sender -> UDP socket
+ *     inbound    UDP socket -> receiver -> decide -> coalescer -> TUN
+ *
+ * All memory is allocated before the first turn.
+ */
+#ifndef DP_LOOP_H
+#define DP_LOOP_H
+
+#include "coalesce.h"
+#include "receive.h"
+#include "send.h"
+
+#define MAX_READS     128
+#define READ_LEN      (MAX_PACKET_LEN + VNET_LEN)
+#define READ_HEADROOM 64 /* for a vnet header, and later for the headers of an ICMP error */
+#define ARENA_LEN     (9 * (READ_LEN + READ_HEADROOM)) /* what a turn reads stays cached until it is sent */
+
+/**
+ * struct dp_loop - one run of a worker
+ * @worker: the worker
+ * @features: the engine's
+ * @tun_fd: the TUN queue
+ * @udp_fd: the UDP socket
+ * @stop_fd: readable when the run is to end
+ * @vnet_len: bytes in front of each packet of the TUN queue: VNET_LEN or 0
+ * @most_reads: packets that a turn takes from the TUN
+ * @routes: the snapshot of this turn
+ * @now_ns: the time of this turn
+ * @error: 0, or the -errno that ends the run
+ * @arena: what was read from the TUN in this turn
+ * @packets: the packets in it
+ * @sender: the way into the underlay
+ * @receiver: what was received in this turn
+ * @coalescer: what of that goes to the TUN
+ * @scratch: for ICMP errors about packets that were received
+ */
+struct dp_loop {
+    struct dp_worker *worker;
+    struct dp_features *features;
+    int tun_fd;
+    int udp_fd;
+    int stop_fd;
+    size_t vnet_len;
+    uint32_t most_reads;
+    const struct dp_routes *routes;
+    uint64_t now_ns;
+    int error;
+    uint8_t *arena;
+    struct dp_packet packets[MAX_READS];
+    struct dp_sender sender;
+    struct dp_receiver receiver;
+    struct dp_coalescer coalescer;
+    uint8_t scratch[DP_ICMP_SCRATCH];
+};
+
+/**
+ * dp_loop_outbound() - one turn from the TUN to the underlay
+ * @loop: the loop
+ *
+ * Return: whether more is waiting.
+ */
+int dp_loop_outbound(struct dp_loop *loop);
+
+/**
+ * dp_loop_inbound() - one turn from the underlay to the TUN
+ * @loop: the loop
+ *
+ * Return: whether more is waiting.
+ */
+int dp_loop_inbound(struct dp_loop *loop);
+
+/**
+ * dp_loop_write() - write pieces of a packet to the TUN as one
+ * @loop: @loop->error is set when the device is gone
+ * @iovs: the first has the vnet header, and is left out when the TUN queue has none
+ * @n_iovs: how many
+ *
+ * Return: 0, or the errno.
+ */
+int dp_loop_write(struct dp_loop *loop, struct iovec *iovs, size_t n_iovs);
+
+/**
+ * dp_loop_write_plain() - write a packet to the TUN that is no super-packet
+ * @loop: the loop
+ * @packet: the packet
+ * @len: its bytes
+ *
+ * Return: 0, or the errno.
+ */
+int dp_loop_write_plain(struct dp_loop *loop, uint8_t *packet, size_t len);
+
+#endif
