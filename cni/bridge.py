@@ -16,22 +16,20 @@ the host end's name and the rules' chain follow from them.
 
 from __future__ import annotations
 
-from cni.lib import addresses, ipam, links, sysctl, veth
+from cni.lib import ipam, links, sysctl, veth
 from cni.lib.args import parse_args
 from cni.lib.bridge_device import Bridge, enable_forwarding
 from cni.lib.errors import UNSUPPORTED_FIELD, CniError
 from cni.lib.gojson import JsonTypeError
 from cni.lib.ip import IPNet, default_net, family, from_number, number
 from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute_u32
-from cni.lib.netns import Netns, NetnsLock, open_netns, open_netns_if_present
-from cni.lib.rollback import Rollback
+from cni.lib.netns import Netns, NetnsLock, open_netns
+from cni.lib.rollback import Attempts, Rollback
 from cni.lib.skel import Attachment, Call, Plugin, main
 from cni.lib.types import DNS, Interface, IPConfig, Result, Route
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cni.lib.firewall import Transaction
     from cni.lib.masquerade import Masquerade
 
@@ -166,7 +164,7 @@ def _configure_layer3(
             enable_forwarding(of_family)
     finally:
         if rules:
-            rules.finish(started, networks)
+            rules.finish(started)
 
 
 def masquerade_of(call: Call, config: Config) -> Masquerade | None:
@@ -260,51 +258,27 @@ def delete(call: Call) -> None:
     config = Config(call)
     rules = masquerade_of(call, config)
     started: list[Transaction] = []
-    failures: list[Exception] = []
-    if ipam.ipam_type(call) == "dhcp":  # it sends its release through the interface
-        _attempt(failures, lambda: ipam.forward(call))
-    with NetlinkSocket() as host:
-        others = _other_addresses(call) if rules else []
+    others = _other_addresses(call) if rules else []
+    with Attempts() as attempts, NetlinkSocket() as host:
+        if ipam.ipam_type(call) == "dhcp":  # it sends its release through the interface
+            attempts.run(lambda: ipam.forward(call))
         if rules:
-            _attempt(failures, lambda: started.extend(rules.start_removal(others)))
-        _attempt(failures, lambda: _delete_veth(host, call))
-    if ipam.ipam_type(call) != "dhcp":
-        _attempt(failures, lambda: ipam.forward(call))
-    if config.mac_spoof_check:
-        from cni.lib import macspoof
+            attempts.run(lambda: started.extend(rules.start_removal(others)))
+        attempts.run(lambda: veth.delete_pair(host, call))
+        if ipam.ipam_type(call) != "dhcp":
+            attempts.run(lambda: ipam.forward(call))
+        if config.mac_spoof_check:
+            from cni.lib import macspoof
 
-        _attempt(failures, lambda: macspoof.remove(Attachment(call.container_id, call.ifname)))
-    if rules:
-        _attempt(failures, lambda: rules.finish_removal(started, others))
-    if failures:
-        raise failures[0]
-
-
-def _attempt(failures: list[Exception], step: Callable[[], object]) -> None:
-    try:
-        step()
-    except (CniError, OSError) as error:
-        failures.append(error)
+            attempts.run(lambda: macspoof.remove(Attachment(call.container_id, call.ifname)))
+        if rules:
+            attempts.run(lambda: rules.finish_removal(started, others))
 
 
 def _other_addresses(call: Call) -> list[IPNet]:
-    """The addresses on the pod's other interfaces; none where the pod is out of reach."""
-    netns = open_netns_if_present(call.netns)
-    if netns is None:
-        return []
-    with netns.netlink() as inside:
-        link = links.find_link(inside, call.ifname)
-        own = link.index if link else 0
-        return [address.net for address in addresses.list_addresses(inside) if address.index != own]
+    from cni.lib.masquerade import other_addresses
 
-
-def _delete_veth(host: NetlinkSocket, call: Call) -> None:
-    """Remove the pair by the pod's end, or by the host's where the pod is out of reach."""
-    netns = open_netns_if_present(call.netns)
-    if netns is not None:
-        with netns.netlink() as inside:
-            links.delete_link(inside, call.ifname)
-    links.delete_link(host, veth.host_name(call.name, Attachment(call.container_id, call.ifname)))
+    return other_addresses(call)
 
 
 def check(call: Call) -> None:
@@ -323,25 +297,18 @@ def gc(call: Call) -> None:
     from cni.lib import masquerade
 
     config = Config(call)
-    failures: list[Exception] = []
-    _attempt(failures, lambda: _collect_veths(call.name, config, valid))
-    _attempt(failures, lambda: masquerade.collect_garbage(call.name, valid))
-    _attempt(failures, lambda: ipam.forward(call))
-    if failures:
-        raise failures[0]
+    with Attempts() as attempts:
+        attempts.run(lambda: _collect_veths(call.name, config, valid))
+        attempts.run(lambda: masquerade.collect_garbage(call.name, valid))
+        attempts.run(lambda: ipam.forward(call))
 
 
 def _collect_veths(network: str, config: Config, valid: set[Attachment]) -> None:
-    prefix = veth.name_prefix(network)
-    live = {veth.host_name(network, attachment) for attachment in valid}
-    with NetlinkSocket() as host:
-        for link in links.list_links(host, kind="veth"):
-            if link.name.startswith(prefix) and link.name not in live:
-                links.delete_link(host, link.name)
+    live = veth.collect_garbage(network, valid)
     if config.mac_spoof_check:
         from cni.lib import macspoof
 
-        macspoof.collect_garbage(prefix, live)
+        macspoof.collect_garbage(veth.name_prefix(network), live)
 
 
 def status(call: Call) -> None:

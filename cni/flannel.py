@@ -141,27 +141,43 @@ def add(call: Call) -> Result | None:
     try:
         return delegate(call, conf["type"], "ADD", conf)
     except CniError as error:
-        _undo(call, conf, saved)
+        _undo(call, conf, saved, error)
         raise CniError(f"failed to delegate add: {error.msg}", error.code, error.details) from None
 
 
-def _undo(call: Call, conf: dict[str, Any], saved: SavedConf) -> None:
-    """After a failed ADD. If the delegate cannot clean up either, its configuration stays for the runtime's DEL."""
+def _undo(call: Call, conf: dict[str, Any], saved: SavedConf, failure: CniError) -> None:
+    """After a failed ADD: let the delegate clean up.
+
+    If it cannot either, its configuration stays for the runtime's DEL, unless it fails at the very same thing: then it
+    refuses the configuration, or is not there, and has made nothing.
+    """
     try:
         delegate(call, conf["type"], "DEL", conf)
-        saved.forget()
-    except (CniError, OSError):
-        return
+    except CniError as error:
+        if error.msg != failure.msg:
+            return
+    saved.forget()
 
 
 def delete(call: Call) -> None:
-    """Run the delegate with the configuration of its ADD, and forget that when it has succeeded."""
+    """Run the delegate with the configuration of its ADD, and forget that when it has succeeded.
+
+    If it refuses that one, or there is none, the configuration that an ADD would use now is the next best.
+    """
     config = Config(call)
     saved = SavedConf(config.data_dir, call.container_id, call.ifname)
-    conf = saved.load(call.name) or _current_conf(call, config)
-    if conf is None:  # neither a trace of an ADD nor a subnet: nothing was ever made
-        return
-    delegate(call, conf["type"], "DEL", conf)
+    failure = None
+    for conf in (saved.load(call.name), _current_conf(call, config)):
+        if conf is None:
+            continue
+        try:
+            delegate(call, conf["type"], "DEL", conf)
+            failure = None
+            break
+        except CniError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
     saved.forget()
 
 

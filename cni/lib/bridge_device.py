@@ -101,9 +101,13 @@ class Bridge:
             if error.errno != EEXIST:
                 text = f'failed to set bridge addr: could not add IP address to "{self.name}": {error}'
                 raise CniError(text) from error
-        if not self.made:  # a bridge that somebody else made may still follow its ports' MAC addresses
-            mac = self.link.attributes[links.IFLA_ADDRESS]
-            links.set_link(self._netlink, self.link.index, attribute(links.IFLA_ADDRESS, mac))
+        if not self.ours:
+            self._pin_mac()
+
+    def _pin_mac(self) -> None:
+        """Set the address that the bridge has now, which may be the new port's, so that it stays."""
+        mac = links.get_link(self._netlink, self.name).attributes[links.IFLA_ADDRESS]
+        links.set_link(self._netlink, self.link.index, attribute(links.IFLA_ADDRESS, mac))
 
     def _abandoned(self) -> bool:
         """Whether the bridge is ours and has no port but the one of the pod that is being added."""

@@ -93,11 +93,9 @@ def start_iptables(of_family: int, table: str, commands: list[str]) -> Transacti
     return Transaction([f"{_iptables(of_family)}-restore", "--noflush", "--wait"], script)
 
 
-def list_iptables(table: str) -> dict[int, list[str]]:
-    """One table of both families as `iptables -S` prints it: -P, -N and -A lines. Both programs run at once."""
-    listings = {
-        of_family: Transaction([_iptables(of_family), "--wait", "-t", table, "-S"]) for of_family in (AF_INET, AF_INET6)
-    }
+def list_iptables(table: str, families: tuple[int, ...] = (AF_INET, AF_INET6)) -> dict[int, list[str]]:
+    """One table as `iptables -S` prints it for each family: -P, -N and -A lines. The programs run side by side."""
+    listings = {of_family: Transaction([_iptables(of_family), "--wait", "-t", table, "-S"]) for of_family in families}
     return {of_family: _lines(listing) for of_family, listing in listings.items()}
 
 

@@ -18,11 +18,15 @@ Removal finds the rules by their chain name or comment, not by addresses, so it 
 from __future__ import annotations
 
 from cni.lib import firewall
+from cni.lib.addresses import list_addresses
 from cni.lib.errors import CniError
 from cni.lib.firewall import IPTABLES, NFTABLES, FirewallError, Transaction
 from cni.lib.ip import AF_INET, AF_INET6, IPNet, family, format_ip
+from cni.lib.links import find_link
+from cni.lib.netns import open_netns_if_present
+from cni.lib.nftables import chain_exists, legacy_table_in_use
 from cni.lib.process import find_program
-from cni.lib.skel import Attachment
+from cni.lib.skel import Attachment, Call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,18 +61,9 @@ class Masquerade:
                 started.append(firewall.start_iptables(of_family, "nat", self._iptables_commands(of_family, ours)))
         return started
 
-    def finish(self, started: list[Transaction], addresses: list[IPNet]) -> None:
-        """Wait until the rules stand. Raises CniError.
-
-        Where somebody keeps rules in the nat table that iptables cannot express, nftables is used after all, unless
-        the configuration insists on iptables.
-        """
-        try:
-            _wait_all(started)
-        except FirewallError as error:
-            if self.explicit or not error.incompatible:
-                raise
-            firewall.start_nft(self._nft_script(addresses)).wait()
+    def finish(self, started: list[Transaction]) -> None:
+        """Wait until the rules stand. Raises CniError."""
+        _wait_all(started)
 
     def _iptables_commands(self, of_family: int, addresses: list[IPNet]) -> list[str]:
         note = f"-m comment --comment {firewall.comment(self.network, self.attachment.container_id)}"
@@ -106,15 +101,20 @@ class Masquerade:
         """
         if self.explicit == NFTABLES or firewall.default_backend() == NFTABLES:
             return self._start_removal_nft()
+        started = []
+        for of_family in (AF_INET, AF_INET6):
+            if chain_exists(of_family, "nat", self.chain) or legacy_table_in_use(of_family, "nat"):
+                started += self._start_removal_iptables(of_family, others)
+        return started
+
+    def _start_removal_iptables(self, of_family: int, others: list[IPNet]) -> list[Transaction]:
         try:
-            listings = firewall.list_iptables("nat")
+            rules = firewall.list_iptables("nat", (of_family,))[of_family]
         except FirewallError as error:
             if not error.incompatible:
                 raise
-            return self._start_removal_nft()
-        return start_iptables_removal(
-            {of_family: removal_commands(rules, self.chain, others) for of_family, rules in listings.items()}
-        )
+            return start_removal_by_nft(of_family, self.chain, others)
+        return start_iptables_removal({of_family: removal_commands(rules, self.chain, others)})
 
     def _start_removal_nft(self) -> list[Transaction]:
         wanted = f'comment "{nft_comment(self.network, self.attachment)}"'
@@ -148,6 +148,17 @@ def _wait_all(started: list[Transaction]) -> None:
         raise failure
 
 
+def other_addresses(call: Call) -> list[IPNet]:
+    """The addresses on the pod's other interfaces; none where the pod is out of reach."""
+    netns = open_netns_if_present(call.netns)
+    if netns is None:
+        return []
+    with netns.netlink() as inside:
+        link = find_link(inside, call.ifname)
+        own = link.index if link else 0
+        return [address.net for address in list_addresses(inside) if address.index != own]
+
+
 def nft_comment(network: str, attachment: Attachment) -> str:
     """The comment that tells an attachment's nftables rules from all others."""
     container_id, ifname = attachment.key
@@ -169,6 +180,18 @@ def removal_commands(rules: list[str], chain: str, others: Sequence[IPNet] = ())
     if f"-N {chain}" in rules and len(going) == len(jumps):
         commands += [f"-F {chain}", f"-X {chain}"]
     return commands
+
+
+def start_removal_by_nft(of_family: int, chain: str, others: list[IPNet]) -> list[Transaction]:
+    """Begin to remove a pod's iptables chain where somebody has put rules into the table that iptables cannot list."""
+    ip = "ip" if of_family == AF_INET else "ip6"
+    jumps = [rule for rule in firewall.list_nft(ip, "nat", "POSTROUTING") if f" jump {chain} " in rule]
+    staying = [f" saddr {format_ip(net.ip)} " for net in others]
+    going = [rule for rule in jumps if not any(source in rule for source in staying)]
+    lines = [f"delete rule {ip} nat POSTROUTING handle {rule.rpartition('# handle ')[2]}" for rule in going]
+    if len(going) == len(jumps):
+        lines += [f"flush chain {ip} nat {chain}", f"delete chain {ip} nat {chain}"]
+    return [firewall.start_nft("\n".join([*lines, ""]))] if lines else []
 
 
 def start_iptables_removal(commands: dict[int, list[str]]) -> list[Transaction]:
