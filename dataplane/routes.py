@@ -9,17 +9,14 @@ network have one length (two with IPv6), so that is one or two probes, the same 
 The C engine does the same with open addressing, the numpy engine with one sorted array for each length.
 """
 
-import ipaddress
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from dataplane.addresses import Address, Network
 from dataplane.batch import NO_PEER
 from dataplane.packet import V4_MAPPED
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 ADDRESS_BITS = 128
 

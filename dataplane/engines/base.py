@@ -3,8 +3,7 @@
 That is the routes in use, the path MTUs learned, the counters, and what is done with a packet that is refused.
 """
 
-import ipaddress
-
+from dataplane.addresses import Address
 from dataplane.batch import NO_PEER, PacketBatch
 from dataplane.counters import Counters
 from dataplane.engine import EngineConfig
@@ -83,5 +82,5 @@ class BatchEngine:
         self._counters.events[event] += 1
 
 
-def _packed(address: ipaddress.IPv4Address | ipaddress.IPv6Address | None) -> bytes:
+def _packed(address: Address | None) -> bytes:
     return address.packed if address else b""

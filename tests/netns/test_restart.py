@@ -57,6 +57,23 @@ def test_a_tcp_transfer_lives_through_kill_and_start(overlay: Overlay) -> None:
     )
 
 
+def test_another_engine_takes_over_the_device(overlay: Overlay) -> None:
+    """What one engine asked of the TUN (offloads, say) does not hinder the next."""
+    pod1, pod2 = (node.pods[0] for node in overlay.lab.nodes)
+    mine = overlay.daemons[0]
+    mine.stop()
+    other = Overlay(overlay.lab, overlay.directory, engine="python")
+    with other:
+        daemon = other.start(mine.node)
+        daemon.wait_until_ready()
+        assert daemon.status()["backend"]["engine"] == "python"
+        for sender, receiver in ((pod1, pod2), (pod2, pod1)):
+            assert transfer(sender.netns, receiver.netns, receiver.address(4), seconds=0.3).n_bytes > 0
+    overlay.daemons[0] = overlay.start(mine.node)
+    overlay.daemons[0].wait_until_ready()
+    assert transfer(pod1.netns, pod2.netns, pod2.address(6), seconds=0.3).n_bytes > 0
+
+
 def test_traffic_goes_on_without_the_store(overlay: Overlay) -> None:
     """The store's file is moved out of reach and back. The nodes say so, and forward as before."""
     pod1, pod2 = (node.pods[0] for node in overlay.lab.nodes)

@@ -20,7 +20,13 @@ ONLY = {
     "dataplane.packet": {"dataplane.verdicts"},
     "dataplane.batch": {"dataplane.verdicts"},
     "dataplane.tun": {"dataplane.batch", "dataplane.errors", "dataplane.verdicts"},
-    "dataplane.udp": {"dataplane.batch", "dataplane.errors", "dataplane.verdicts", "dataplane.packet"},
+    "dataplane.udp": {
+        "dataplane.addresses",
+        "dataplane.batch",
+        "dataplane.errors",
+        "dataplane.verdicts",
+        "dataplane.packet",
+    },
 }
 """Modules at the bottom: all that each may import of this project, itself aside. Other modules are free to use them."""
 

@@ -6,8 +6,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
 
+from dataplane.addresses import Address, Network
 from dataplane.batch import NO_PEER
-from dataplane.routes import Address, Network, Peer, RouteSnapshot, RouteTable, address_key
+from dataplane.routes import Peer, RouteSnapshot, RouteTable, address_key
 
 NODE = ip_address("192.168.0.202")
 
