@@ -18,6 +18,9 @@ MODULE = "dataplane.lab.private"
 STATE = "UDPLANE_PRIVATE"
 """Environment variable: ENTERING on the way in, INSIDE from then on, so that nobody is moved twice."""
 
+OUTER_USERS = "UDPLANE_PRIVATE_USERS"
+"""Environment variable: the user namespace that was left behind."""
+
 ENTERING, INSIDE = "entering", "inside"
 
 TUN_DEVICE = Path("/dev/net/tun")
@@ -35,6 +38,11 @@ def inside() -> bool:
     return os.environ.get(STATE) == INSIDE
 
 
+def has_own_users() -> bool:
+    """Whether the private namespaces came with a user namespace, which is how an ordinary user gets them."""
+    return os.environ.get(OUTER_USERS) != _user_namespace()
+
+
 def enter(argv: list[str]) -> int:
     """Become `argv` in private namespaces. Returns, with an exit status, only when that cannot be done."""
     flags = _unshare_flags()
@@ -43,6 +51,7 @@ def enter(argv: list[str]) -> int:
     obstacle = _tun_obstacle()
     if obstacle:
         return _refuse(*obstacle)
+    os.environ[OUTER_USERS] = _user_namespace()
     return _become(["unshare", *flags, "--", sys.executable, "-m", MODULE, *argv], ENTERING)
 
 
@@ -85,6 +94,10 @@ def _tun_obstacle() -> tuple[str, list[str]] | None:
 def _refuse(problem: str, ways: list[str]) -> int:
     print(f"udplane: {problem}. What helps:", *ways, sep="\n  - ", file=sys.stderr)
     return 1
+
+
+def _user_namespace() -> str:
+    return str(Path("/proc/self/ns/user").readlink())
 
 
 def _become(argv: list[str], state: str) -> int:

@@ -26,6 +26,11 @@ def test_inside_there_is_a_loopback_and_an_empty_run(tun_device: None) -> None:
     assert not Path("/run/netns/udpprivate").exists()
 
 
+def test_inside_one_can_tell_whether_the_users_are_ones_own(tun_device: None) -> None:
+    done = run_privately(sys.executable, "-c", f"from {private.MODULE} import *; print(has_own_users())")
+    assert done.stdout.strip() == str("--user" in (private._unshare_flags() or []))
+
+
 def test_inside_again_changes_nothing(tun_device: None) -> None:
     done = run_privately("readlink", "/proc/self/ns/net", state=private.INSIDE)
     assert done.stdout.strip() == str(Path("/proc/self/ns/net").readlink())
