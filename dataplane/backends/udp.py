@@ -13,13 +13,13 @@ from typing import Any
 from dataplane import netdev
 from dataplane.backends.base import BackendContext, PeerState
 from dataplane.counters import Counters, PeerCounters
-from dataplane.engine import Engine, EngineConfig, LoopEngine, load_engine
+from dataplane.engine import Engine, EngineConfig, LoopEngine, LoopOptions, load_engine
 from dataplane.errors import NodeError
-from dataplane.forwarder import Forwarder
+from dataplane.forwarder import DEFAULT_SLOTS, Forwarder
 from dataplane.lease import Address, Change, Lease, LeaseAttrs, LeaseEvent
 from dataplane.routes import Peer, RouteTable
 from dataplane.tun import TunDevice
-from dataplane.udp import DEFAULT_PORT, ENCAP_OVERHEAD, Underlay
+from dataplane.udp import DEFAULT_PORT, ENCAP_OVERHEAD, Underlay, gso_max_size
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +40,8 @@ class UdpBackend:
         self._forwarders: list[Forwarder] = []
         self._underlays: list[Underlay] = []
         self._running = ExitStack()
+        self.gso_max_size: int | None = None
+        """For an engine that sends super-packets whole: the size that fits one send."""
 
     @property
     def attrs(self) -> LeaseAttrs:
@@ -125,20 +127,29 @@ class UdpBackend:
             opening.enter_context(Underlay.open(self._interface.address, self._port, shared=workers > 1))
             for _ in range(workers)
         ]
-        tuns = [opening.enter_context(TunDevice.open(tun)) for _ in range(workers)]
         addresses = [subnet.network_address for subnet in lease.subnets]
         networks = [pool.network for pool in (self._config.ipv4, self._config.ipv6) if pool is not None]
-        netdev.configure_tun(tun, addresses, networks, self.mtu)
-        self._engine = load_engine(self._options.engine, self._engine_config(addresses))
-        if workers > 1 and not isinstance(self._engine, LoopEngine):
+        engine = load_engine(self._options.engine, self._engine_config(addresses))
+        has_loop = isinstance(engine, LoopEngine)
+        if workers > 1 and not has_loop:
             raise NodeError(
                 f"engine {self._options.engine} has one worker; leave --workers out, or use --engine native"
             )
-        for tun_queue, underlay in zip(tuns, underlays, strict=True):
-            forwarder = Forwarder(self._engine, tun_queue, underlay, on_error=self._on_error)
+        self.gso_max_size = None
+        if has_loop and not {"tso", "gso"} & self._options.no_offload:
+            self.gso_max_size = gso_max_size(self.mtu)
+        tuns = [opening.enter_context(TunDevice.open(tun, vnet_header=has_loop)) for _ in range(workers)]
+        netdev.configure_tun(tun, addresses, networks, self.mtu)
+        self._engine, self._underlays = engine, underlays
+        self._hire_workers(opening, engine, tuns)
+
+    def _hire_workers(self, opening: ExitStack, engine: Engine, tuns: list[TunDevice]) -> None:
+        """One worker for each pair of a TUN queue and a socket, all with one engine."""
+        slots = self._options.batch or DEFAULT_SLOTS
+        for tun, underlay in zip(tuns, self._underlays, strict=True):
+            forwarder = Forwarder(engine, tun, underlay, slots=slots, on_error=self._on_error)
             self._forwarders.append(forwarder)
             opening.callback(forwarder.stop)
-        self._underlays = underlays
         self._publish_routes()
         if self._peers_known:
             self._start_workers()
@@ -157,6 +168,7 @@ class UdpBackend:
             carry_tos=not self._options.no_carry_tos,
             check_sender=not self._options.accept_any_sender,
             icmp_rate=self._options.icmp_rate,
+            loop=LoopOptions(self._options.batch, self._options.no_offload, self._options.busy_poll),
         )
 
     def _put(self, lease: Lease) -> None:
