@@ -208,7 +208,7 @@ def gc(call: Call) -> None:
         return
     config = Config(call)
     stale = _stale_files(config.data_dir, call.name, valid)
-    conf = _current_conf(call, config) or next(iter(stale.values()), None)
+    conf = _current_conf(call, config) or next(filter(None, stale.values()), None)
     if conf is not None:
         given = {key: value for key in GC_KEYS if (value := lookup(call.conf, key)) is not None}
         delegate(call, conf["type"], "GC", {**conf, **given})
@@ -216,16 +216,20 @@ def gc(call: Call) -> None:
         remove(path)
 
 
-def _stale_files(data_dir: str, network: str, valid: set[Attachment]) -> dict[str, dict[str, Any]]:
-    """The files of this network's attachments that are not valid, with their content; half-written ones as well."""
+def _stale_files(data_dir: str, network: str, valid: set[Attachment]) -> dict[str, dict[str, Any] | None]:
+    """The files of this network's attachments that are not valid, with their content.
+
+    Half-written ones count as well, with None, whatever network they are of: they are of use to nobody.
+    """
     ids = {attachment.container_id for attachment in valid}
     stale = {}
     for name in os.listdir(data_dir) if os.path.isdir(data_dir) else []:
         final_name = name.removeprefix(".").removesuffix(".tmp") if name.startswith(".") else name
         container_id, own, ifname = final_name.partition("@")
-        alive = Attachment(container_id, ifname) in valid if own else container_id in ids
-        conf = None if alive else decode(read_file(f"{data_dir}/{name}"))
-        if conf is not None and conf.get("name") == network:
+        if Attachment(container_id, ifname) in valid if own else container_id in ids:
+            continue
+        conf = decode(read_file(f"{data_dir}/{name}"))
+        if conf is None or conf.get("name") == network:
             stale[f"{data_dir}/{name}"] = conf
     return stale
 

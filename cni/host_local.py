@@ -201,26 +201,34 @@ def owners(call: Call) -> tuple[Attachment, Attachment]:
 
 def delete(call: Call) -> None:
     """Give back what the attachment holds, if anything."""
-    with Config(call).open() as store:
-        current, old = owners(call)
+    store = Config(call).open()
+    if not store.exists():
+        return
+    current, old = owners(call)
+    with store:
         if not store.release(current):
             store.release(old)
 
 
 def check(call: Call) -> None:
     """The attachment has to hold an address."""
-    with Config(call).open() as store:
-        if not any(store.held_by(owner) for owner in owners(call)):
-            raise CniError(f"host-local: Failed to find address added by container {call.container_id}")
+    store = Config(call).open()
+    held = False
+    if store.exists():
+        with store:
+            held = any(store.held_by(owner) for owner in owners(call))
+    if not held:
+        raise CniError(f"host-local: Failed to find address added by container {call.container_id}")
 
 
 def gc(call: Call) -> None:
     """Free what no valid attachment holds."""
     valid = call.valid_attachments()
-    if valid is None:
+    store = Config(call).open()
+    if valid is None or not store.exists():
         return
     ids = {attachment.container_id for attachment in valid}
-    with Config(call).open() as store:
+    with store:
         for owner in set(store.all().values()):
             alive = owner in valid if owner.ifname else owner.container_id in ids
             if not alive:
@@ -230,7 +238,10 @@ def gc(call: Call) -> None:
 def status(call: Call) -> None:
     """Ready as long as every range set has a free address."""
     config = Config(call)
-    with config.open() as store:
+    store = config.open()
+    if not store.exists():
+        return
+    with store:
         taken = set(store.all())
     for range_set in config.range_sets:
         if all(ip in taken for ip, _ in range_set.candidates(None)):

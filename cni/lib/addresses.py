@@ -36,6 +36,7 @@ IFA_F_TENTATIVE = 0x40
 RT_SCOPE_UNIVERSE = 0
 RT_SCOPE_LINK = 253
 RT_SCOPE_HOST = 254
+RT_SCOPE_NOWHERE = 255
 RT_TABLE_UNSPEC = 0
 RT_TABLE_MAIN = 254
 RTPROT_BOOT = 3
@@ -150,12 +151,12 @@ class KernelRoute:
         route.priority = number.get(RTA_PRIORITY, 0)
         return route
 
-    def message(self) -> bytes:
-        """The body of a route message."""
+    def message(self, protocol: int = RTPROT_BOOT) -> bytes:
+        """The body of a route message; for deletion, protocol 0 stands for whoever made the route."""
         table = self.table or RT_TABLE_MAIN
         dst = self.dst.network
         small_table = table if table < 256 else RT_TABLE_UNSPEC  # a larger one goes into RTA_TABLE
-        kind = (small_table, RTPROT_BOOT, self.scope, RTN_UNICAST, 0)
+        kind = (small_table, protocol, self.scope, RTN_UNICAST, 0)
         body = RTMSG.pack(family(dst.ip), dst.prefix_len, 0, 0, *kind)
         if dst.prefix_len:
             body += attribute(RTA_DST, dst.ip)
@@ -186,7 +187,7 @@ def replace_route(netlink: NetlinkSocket, route: KernelRoute) -> None:
 def delete_route(netlink: NetlinkSocket, route: KernelRoute) -> None:
     """Take a route away; it may be gone."""
     try:
-        netlink.request(RTM_DELROUTE, route.message())
+        netlink.request(RTM_DELROUTE, route.message(protocol=0))
     except NetlinkError as error:
         if error.errno != ESRCH:
             raise

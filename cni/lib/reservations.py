@@ -67,6 +67,10 @@ class Reservations:
         self._complete = True
         self._lock = FileLock(f"{self._dir}/lock", LOCK_MODE)
 
+    def exists(self) -> bool:
+        """Whether anything was ever reserved. Who does not reserve asks first, and leaves no empty store behind."""
+        return os.path.isdir(self._dir)
+
     def __enter__(self) -> Reservations:
         os.makedirs(self._dir, 0o755, exist_ok=True)
         self._lock.__enter__()

@@ -18,6 +18,14 @@ def previous_result(call: Call) -> Result:
     return previous
 
 
+def pod_interface(call: Call, previous: Result, complaint: str = "Sandbox") -> Interface:
+    """The pod's interface in the result, in the call's namespace. `complaint` is the message's first word."""
+    for interface in reversed(previous.interfaces):
+        if (interface.name, interface.sandbox) == (call.ifname, call.netns):
+            return interface
+    raise CniError(f"{complaint} in prevResult  doesn't match configured netns: {call.netns}")
+
+
 def find_interface(netlink: NetlinkSocket, wanted: Interface, in_pod: bool) -> links.Link:
     """The link of an interface in the result. Raises CniError if it is gone or on the wrong side."""
     if not wanted.name:

@@ -11,7 +11,7 @@ from cni.lib import links
 from cni.lib.errors import CniError
 from cni.lib.lean import sha512
 from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute, attribute_u32
-from cni.lib.netns import Netns
+from cni.lib.netns import Netns, open_netns_if_present
 from cni.lib.skel import Attachment, Call
 
 BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
@@ -74,3 +74,23 @@ def make_pair(
     links.delete_link(host, pair.host_name)
     links.add_veth(host, pair.host_name, near, peer=call.ifname, peer_netns=netns.fd, peer_attributes=far)
     return pair
+
+
+def delete_pair(host: NetlinkSocket, call: Call) -> None:
+    """Remove the pair by the pod's end, or by the host's where the pod is out of reach. It may be gone."""
+    netns = open_netns_if_present(call.netns)
+    if netns is not None:
+        with netns.netlink() as inside:
+            links.delete_link(inside, call.ifname)
+    links.delete_link(host, host_name(call.name, Attachment(call.container_id, call.ifname)))
+
+
+def collect_garbage(network: str, valid: set[Attachment]) -> set[str]:
+    """Remove the host ends of this network's attachments that are not valid any more; gives the names of the valid."""
+    prefix = name_prefix(network)
+    live = {host_name(network, attachment) for attachment in valid}
+    with NetlinkSocket() as host:
+        for link in links.list_links(host, kind="veth"):
+            if link.name.startswith(prefix) and link.name not in live:
+                links.delete_link(host, link.name)
+    return live

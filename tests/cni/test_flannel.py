@@ -171,6 +171,7 @@ def test_gc_takes_what_dead_pods_left(node: World) -> None:
     run(node, "ADD", conf())
     run(node, "ADD", conf(), CNI_CONTAINERID="container-p2", CNI_NETNS="/run/netns/p2")
     node.write(f"{STATE}/.container-p3@eth0.tmp", SAVED)
+    node.write(f"{STATE}/.container-p4@eth0.tmp", "")
     alive: dict[str, Any] = {"cni.dev/valid-attachments": [{"containerID": "container-p2", "ifname": "eth0"}]}
     run(node, "GC", conf(**alive))
     assert files(node) == ["container-p2", "container-p2@eth0"]

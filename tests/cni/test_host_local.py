@@ -218,6 +218,13 @@ def test_del_knows_only_its_own_and_may_come_any_number_of_times(store: Store) -
     assert store.addresses() == {"10.1.2.3"}
 
 
+@pytest.mark.parametrize("verb", ["DEL", "CHECK", "GC", "STATUS"])
+def test_only_add_makes_a_store(store: Store, verb: str) -> None:
+    more: dict[str, Any] = {"cni.dev/valid-attachments": []}
+    store.run(verb, **more)
+    assert not store.dir.exists()
+
+
 def test_reservations_of_plugins_of_old_carry_the_container_alone(store: Store) -> None:
     store.add("c1")
     (store.dir / "10.1.2.4").write_text("old")
