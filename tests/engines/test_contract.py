@@ -143,6 +143,18 @@ def test_icmp_limit_holds_within_a_batch(make_engine: MakeEngine) -> None:
     assert list(later.egress) == [Egress.TUN, Egress.NONE]
 
 
+def test_a_slot_may_be_smaller_than_a_header(make_engine: MakeEngine) -> None:
+    """The last packet ends where the arena ends, and nothing behind it is read."""
+    engine = make_engine(CONFIG)
+    for decide in (engine.encapsulate, engine.decapsulate):
+        batch = PacketBatch(slots=2, slot_size=2)
+        for packet in (b"E", b"`"):  # the first byte of IPv4, of IPv6
+            batch.append(packet, address_key(PEER1.address))
+        engine.set_routes(BOTH)
+        decide(batch, 0)
+        assert [Verdict(verdict) for verdict in batch.verdict] == [Verdict.TRUNCATED] * 2
+
+
 def test_an_unknown_engine_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match="choose one of native, numpy, python"):
         load_engine("turbo", CONFIG)
