@@ -56,8 +56,8 @@ class Demo:
         headline("Nodes and pods")
         for daemon in self.overlay.daemons:
             node, (subnets, mtu) = daemon.node, daemon.lease()
-            leased = " and ".join(str(subnet) for subnet in subnets)
-            print(f"  {paint(BOLD, node.name)}  underlay {node.address(4)}, leases {leased}, MTU {mtu}")
+            at, leased = node.address(self.overlay.underlay), " and ".join(str(subnet) for subnet in subnets)
+            print(f"  {paint(BOLD, node.name)}  underlay {at}, leases {leased}, MTU {mtu}")
             for pod in node.pods:
                 print(f"    {pod.name}  {', '.join(str(address.ip) for address in pod.addresses)}")
 
@@ -166,6 +166,9 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         prog="./dev demo", description="Two nodes, four pods and an underlay on this machine."
     )
     parser.add_argument("--engine", choices=ENGINES, default="native", help="who moves the packets (default native)")
+    parser.add_argument(
+        "--underlay", type=int, choices=(4, 6), default=4, help="IP version between the nodes (default 4)"
+    )
     parser.add_argument("--keep", action="store_true", help="leave it standing, and print how to enter it")
     parser.add_argument(
         "--pcap", type=Path, default=Path("udplane-demo.pcapng"), metavar="FILE", help="where the captured packets go"
@@ -176,7 +179,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 def run(arguments: argparse.Namespace, stand: Callable[[], None] | None) -> int:
     """Build, show, and either take down or stand. Returns the exit status."""
     start = time.monotonic()
-    with Lab(prefix="") as lab, Overlay(lab, RUN_DIR, engine=arguments.engine) as overlay:
+    with Lab(prefix="") as lab, Overlay(lab, RUN_DIR, engine=arguments.engine, underlay=arguments.underlay) as overlay:
         lab.add_node()
         lab.add_node()
         overlay.up()

@@ -96,12 +96,25 @@ class Daemon:
 class Overlay:
     """The daemons of a lab. A context manager: at its end they are stopped."""
 
-    def __init__(self, lab: Lab, directory: Path, *, engine: str = "native", flags: Sequence[str] = ()) -> None:
-        """Keep the daemons' files in `directory`; `flags` are passed on to every `udplane up`."""
+    def __init__(
+        self,
+        lab: Lab,
+        directory: Path,
+        *,
+        engine: str = "native",
+        underlay: int | None = None,
+        flags: Sequence[str] = (),
+    ) -> None:
+        """Keep the daemons' files in `directory`.
+
+        The datagrams between the nodes are of IP version `underlay`, by default the first of the lab's. `flags` are
+        passed on to every `udplane up`.
+        """
         self.lab = lab
         self.directory = directory
         self.store = f"sqlite:{directory / 'leases.db'}"
         self.daemons: list[Daemon] = []
+        self.underlay = underlay or lab.versions[0]
         self._flags = ["--engine", engine, *flags]
         self._cleanup = ExitStack()
 
@@ -129,7 +142,16 @@ class Overlay:
         if not UDPLANE.exists():
             raise LabError(f"there is no {UDPLANE}; run ./dev demo once, which builds it")
         up = [str(UDPLANE), "up", "--store", self.store, "--net-config-path", str(self.directory / "net-conf.json")]
-        up += ["--iface", "eth0", "--tun", TUN, "--run-dir", str(directory / "run")]
+        up += [
+            "--iface",
+            "eth0",
+            "--public-ip",
+            str(node.address(self.underlay)),
+            "--tun",
+            TUN,
+            "--run-dir",
+            str(directory / "run"),
+        ]
         up += ["--subnet-file", str(directory / "subnet.env"), *self._flags]
         started = time.time()
         with (directory / "log").open("ab") as log:

@@ -100,9 +100,7 @@ def rig(
         lab = stack.enter_context(Lab())
         nodes = [lab.add_node() for _ in range(3)]
         directory = tmp_path_factory.mktemp("rig")
-        overlay = stack.enter_context(
-            Overlay(lab, directory, engine=engine, flags=["--public-ip", str(nodes[0].address(version))])
-        )
+        overlay = stack.enter_context(Overlay(lab, directory, engine=engine, underlay=version))
         overlay.store = f"static:{_peer_file(directory, [node.address(version) for node in nodes])}"
         daemon = overlay.start(nodes[0])
         daemon.wait_until_ready()
