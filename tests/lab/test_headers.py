@@ -44,7 +44,7 @@ def test_fields_are_scapys() -> None:
     ip, layer_udp = truth[IP], truth[UDP]
     assert ether == Header("Ethernet", {"from": truth.src, "to": truth.dst})
     assert (outer.fields["length"], outer.fields["checksum"]) == (ip.len, f"{ip.chksum:#06x}")
-    assert udp.fields == {"from": 8285, "to": 8285, "length": layer_udp.len, "checksum": f"{layer_udp.chksum:#06x}"}
+    assert udp.fields == {"from": 8285, "to": 8285, "length": layer_udp.len}
     assert inner.fields == {
         "from": "10.254.1.2",
         "to": "10.254.2.2",

@@ -39,5 +39,5 @@ def test_the_flag_of_the_demo_exists(flag: str) -> None:
 def test_the_demos_output_has_the_headlines_shown() -> None:
     source = Path(str(demo.__file__)).read_text()
     headlines = re.findall(r'headline\(\s*"([^"]+)"', source)
-    shown = [line for line in headlines if line in README]
-    assert shown == headlines[:3]
+    assert headlines
+    assert [line for line in headlines if line not in README] == []
