@@ -4,7 +4,7 @@ ADD takes these steps; whatever fails, the steps before it are undone:
 
 1. the bridge (cni0) is made, or brought in line with the configuration;
 2. the veth pair is made, its host end up and a port of the bridge, its other end inside the pod;
-3. the IPAM plugin reserves addresses; without one the pod's interface just goes up (layer 2);
+3. the IPAM plugin reserves addresses, meanwhile if it can; without one the pod's interface just goes up (layer 2);
 4. masquerade rules begin to be made, a program of its own that works while this one goes on;
 5. the pod's interface gets its addresses and routes and goes up;
 6. with isGateway, the bridge gets the gateway's address and the node begins to route;
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from cni.lib import ipam, links, sysctl, veth
 from cni.lib.args import parse_args
+from cni.lib.background import Background
 from cni.lib.bridge_device import Bridge, enable_forwarding
 from cni.lib.errors import UNSUPPORTED_FIELD, CniError
 from cni.lib.gojson import JsonTypeError
@@ -83,6 +84,8 @@ class Config:
         """Refuse what cannot be done. DEL never does."""
         if self.hairpin and self.promiscuous:
             raise CniError("cannot set hairpin mode and promiscuous mode at the same time.")
+        if self.mac and links.parse_mac(self.mac) is None:
+            raise CniError(f"failed to make veth pair: address {self.mac}: invalid MAC address")
         if self.vlan or self.vlan_trunk:
             text = "bridge VLANs are not supported: remove vlan and vlanTrunk, or use a bridge for each network"
             raise CniError(text, UNSUPPORTED_FIELD)
@@ -94,7 +97,9 @@ def add(call: Call) -> Result:
     config.check_for_add()
     attachment = Attachment(call.container_id, call.ifname)
     with NetlinkSocket() as host, Rollback() as rollback:
-        netns, bridge, pair = _connect(call, config, host, rollback)
+        connection = Connection(call, config, host, rollback)
+        reserved = _connect_and_reserve(call, config, connection, rollback)
+        bridge, pair, netns = connection.bridge, connection.pair, connection.netns
         result = Result()
         result.interfaces = [
             Interface(bridge.name, bridge.link.mac),
@@ -106,8 +111,9 @@ def add(call: Call) -> Result:
 
             rollback.push(lambda: macspoof.remove(attachment))
             macspoof.setup(attachment, pair.host_name, links.format_mac(pair.mac))
-        if config.layer3:
-            _configure_layer3(call, config, netns, bridge, result, rollback)
+        if reserved:
+            result.ips, result.routes, result.dns = reserved.ips, reserved.routes, reserved.dns
+            _configure_layer3(call, config, connection, result, rollback)
             _wait_for_port(host, pair.host_name)
         else:
             _configure_layer2(netns, call.ifname)
@@ -120,34 +126,53 @@ def add(call: Call) -> Result:
     return result
 
 
-def _connect(
-    call: Call, config: Config, host: NetlinkSocket, rollback: Rollback
-) -> tuple[Netns, Bridge, veth.VethPair]:
-    """The bridge and the veth pair."""
-    mac = links.parse_mac(config.mac)
-    bridge = Bridge(host, config.bridge, config.mtu, config.promiscuous)
-    with NetnsLock():
-        bridge.ensure()
-        rollback.push(bridge.remove_if_unused)
-        netns = open_netns(call.netns)
-        if config.mac and mac is None:
-            raise CniError(f"failed to make veth pair: address {config.mac}: invalid MAC address")
-        pair = veth.make_pair(host, netns, call, config.mtu, mac, bridge.link.index)
-        rollback.push(lambda: links.delete_link(host, pair.host_name))
-    sysctl.try_write(f"net/ipv6/conf/{pair.host_name}/accept_ra", "0")
-    if config.hairpin or config.isolated:
-        port = links.get_link(host, pair.host_name)
-        links.set_bridge_port(host, port.index, config.hairpin, config.isolated)
-    return netns, bridge, pair
+class Connection:
+    """The bridge, the pod's namespace, and the veth pair between them."""
+
+    def __init__(self, call: Call, config: Config, host: NetlinkSocket, rollback: Rollback) -> None:
+        self._call = call
+        self._config = config
+        self._host = host
+        self._rollback = rollback
+        self.bridge = Bridge(host, config.bridge, config.mtu, config.promiscuous)
+        self.netns: Netns
+        self.pair: veth.VethPair
+
+    def make(self) -> None:
+        """Make what is missing. Raises CniError."""
+        config, host = self._config, self._host
+        mac = links.parse_mac(config.mac) if config.mac else None
+        with NetnsLock():
+            self.bridge.ensure()
+            self._rollback.push(self.bridge.remove_if_unused)
+            self.netns = open_netns(self._call.netns)
+            self.pair = veth.make_pair(host, self.netns, self._call, config.mtu, mac, self.bridge.link.index)
+            self._rollback.push(lambda: links.delete_link(host, self.pair.host_name))
+        sysctl.try_write(f"net/ipv6/conf/{self.pair.host_name}/accept_ra", "0")
+        if config.hairpin or config.isolated:
+            port = links.get_link(host, self.pair.host_name)
+            links.set_bridge_port(host, port.index, config.hairpin, config.isolated)
 
 
-def _configure_layer3(
-    call: Call, config: Config, netns: Netns, bridge: Bridge, result: Result, rollback: Rollback
-) -> None:
+def _connect_and_reserve(call: Call, config: Config, connection: Connection, rollback: Rollback) -> Result | None:
+    """Make the connection and, for layer 3, reserve addresses: at the same time if the IPAM plugin allows that."""
+    if not config.layer3:
+        connection.make()
+        return None
+    making = Background(connection.make)
+    try:
+        if ipam.ipam_type(call) not in ipam.SELF_CONTAINED:
+            making.wait()
+        reserved = ipam.add(call)
+        rollback.push(lambda: ipam.delete(call))
+    finally:
+        making.wait()
+    return reserved
+
+
+def _configure_layer3(call: Call, config: Config, connection: Connection, result: Result, rollback: Rollback) -> None:
     """Addresses, routes, gateway and masquerade."""
-    reserved = ipam.add(call)
-    rollback.push(lambda: ipam.delete(call))
-    result.ips, result.routes, result.dns = reserved.ips, reserved.routes, reserved.dns
+    netns, bridge = connection.netns, connection.bridge
     gateways = complete_gateways(config, result)
     networks = [ip.address for ip in result.ips]
     rules = masquerade_of(call, config)
@@ -262,9 +287,9 @@ def delete(call: Call) -> None:
     with Attempts() as attempts, NetlinkSocket() as host:
         if ipam.ipam_type(call) == "dhcp":  # it sends its release through the interface
             attempts.run(lambda: ipam.forward(call))
+        removing = Background(lambda: veth.delete_pair(host, call))
         if rules:
             attempts.run(lambda: started.extend(rules.start_removal(others)))
-        attempts.run(lambda: veth.delete_pair(host, call))
         if ipam.ipam_type(call) != "dhcp":
             attempts.run(lambda: ipam.forward(call))
         if config.mac_spoof_check:
@@ -273,6 +298,7 @@ def delete(call: Call) -> None:
             attempts.run(lambda: macspoof.remove(Attachment(call.container_id, call.ifname)))
         if rules:
             attempts.run(lambda: rules.finish_removal(started, others))
+        attempts.run(removing.wait)
 
 
 def _other_addresses(call: Call) -> list[IPNet]:

@@ -11,6 +11,8 @@ from cni.lib.netns import Netns
 from cni.lib.skel import Call
 from cni.lib.types import Interface, IPConfig, Result, Route
 
+# These look at no interface, so they can work while it is being made, and leave nothing behind when they fail.
+SELF_CONTAINED = ("host-local", "static")
 SETTLE_SECONDS = 10
 SETTLE_POLL_SECONDS = 0.02
 
@@ -22,14 +24,19 @@ def ipam_type(call: Call) -> str:
 
 
 def add(call: Call) -> Result:
-    """Reserve addresses. If the delegate fails, its DEL runs before the error goes on (specification, section 4.2)."""
+    """Reserve addresses. If the delegate fails, its DEL runs before the error goes on (specification, section 4.2).
+
+    A SELF_CONTAINED one needs no DEL, and must not get one: its complaint may be that the container has an address
+    already, which a DEL would take from it.
+    """
     name = ipam_type(call)
     try:
         result = delegate(call, name, "ADD") or Result()
         if not result.ips:
             raise CniError("IPAM plugin returned missing IP config")
     except CniError:
-        _quietly_delete(call, name)
+        if name not in SELF_CONTAINED:
+            _quietly_delete(call, name)
         raise
     return result
 

@@ -6,6 +6,7 @@ CNI_PATH is of the same installation (see cni.lib.delegate).
 
 from __future__ import annotations
 
+import gc
 import os
 
 from cni.lib import registry
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 def main(launcher: str) -> NoReturn:
     """Be the plugin that the last part of the path `launcher` names."""
+    gc.disable()  # 0.3 ms; nothing lives long enough to be collected
     registry.launcher = launcher
     name = launcher.rpartition("/")[2]
     if name not in registry.MODULES:
