@@ -22,6 +22,9 @@ NFTABLES = "nftables"
 NOTHING_THERE = ("No such file or directory", "can't initialize", "Table does not exist")
 
 
+PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:,!=+@%[]")
+
+
 class FirewallError(CniError):
     """A firewall program refused. `output` is what it wrote to stderr."""
 
@@ -54,6 +57,15 @@ def chain_name(network: str, container_id: str, prefix: str = "") -> str:
 def comment(network: str, container_id: str) -> str:
     """The comment on a pod's iptables rules, quoted for iptables-restore and as `iptables -S` prints it."""
     return f'"name: \\"{network}\\" id: \\"{container_id}\\""'
+
+
+def quote(word: str) -> str:
+    """A word as iptables-restore reads it. Raises CniError for what cannot stand in a line."""
+    if any(ord(character) < 0x20 for character in word):
+        raise CniError(f"control characters in {word!r}")
+    if word and PLAIN.issuperset(word):
+        return word
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def default_backend() -> str:

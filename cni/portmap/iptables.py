@@ -33,7 +33,6 @@ PORTS_PER_RULE = 15  # as many as the multiport match takes
 COMMENT_BYTES = 255
 FAMILIES = (AF_INET, AF_INET6)
 WORDS = {AF_INET: "ipv4", AF_INET6: "ipv6"}
-PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:,!=+@%[]")
 
 
 class IptablesRules:
@@ -95,8 +94,8 @@ class IptablesRules:
         """The rules that lead to the pod's chain: one for each protocol and fifteen ports."""
         settings = self._settings
         text = f'dnat name: "{settings.network}" id: "{settings.attachment.container_id}"'
-        comment = quote(text if len(text) <= COMMENT_BYTES else text[:253] + "...")
-        conditions = "".join(" " + quote(word) for word in settings.conditions[of_family])
+        comment = firewall.quote(text if len(text) <= COMMENT_BYTES else text[:253] + "...")
+        conditions = "".join(" " + firewall.quote(word) for word in settings.conditions[of_family])
         rules = []
         for protocol in sorted({mapping.protocol for mapping in settings.mappings}):
             ports = [str(mapping.host_port) for mapping in settings.mappings if mapping.protocol == protocol]
@@ -122,7 +121,7 @@ class IptablesRules:
             sources = [str(IPNet(bytes(len(pod.ip)), 0) if settings.masq_all else pod.network)]
             if len(pod.ip) == 4 and not settings.masq_all:
                 sources.append("127.0.0.1/32")
-        marking = quote(settings.external_chain) if settings.external_chain else SETMARK_CHAIN
+        marking = firewall.quote(settings.external_chain) if settings.external_chain else SETMARK_CHAIN
         marks = [f"-s {source} {match} -j {marking}" for source in sources]
         return [*marks, f"{match} -j DNAT --to-destination {mapping.target(pod)}"]
 
@@ -229,12 +228,3 @@ def _missing_rule(error: FirewallError, rules: list[str]) -> str:
     if line.isdigit() and 2 <= int(line) < 2 + len(rules):
         return f"rule {rules[int(line) - 2]} not found in table {TABLE}"
     return error.output
-
-
-def quote(word: str) -> str:
-    """A word as iptables-restore reads it. Raises CniError for what cannot stand in a line."""
-    if any(ord(character) < 0x20 for character in word):
-        raise CniError(f"control characters in {word!r}")
-    if word and PLAIN.issuperset(word):
-        return word
-    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'

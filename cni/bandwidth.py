@@ -1,0 +1,210 @@
+"""bandwidth: limits the rate of a pod's traffic, each way.
+
+A chained plugin, on the node's end of the pod's veth pair. What goes to the pod (ingress) leaves that end, and a token
+bucket there limits it. What comes from the pod (egress) arrives there; it is sent through an ifb device of the pod's
+own, `bwp` and a hash of network and container id, with another token bucket (see cni.lib.qdisc).
+
+The limits come from the configuration or, where that has none, from the runtime (runtimeConfig.bandwidth), in bits and
+bits a second. The veth takes its qdiscs along when it goes; DEL has only the ifb to remove, and needs network and
+container id for it. The ifb's alias names the network, for GC.
+"""
+
+from __future__ import annotations
+
+from cni.lib import links, qdisc
+from cni.lib.errors import UNSUPPORTED_FIELD, CniError
+from cni.lib.firewall import hash_text
+from cni.lib.gojson import Fields, JsonTypeError, lookup
+from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute_text, attribute_u32, text
+from cni.lib.netns import open_netns
+from cni.lib.qdisc import TokenBucket
+from cni.lib.rollback import Rollback
+from cni.lib.skel import Call, Plugin, main
+from cni.lib.types import Interface, Result
+
+LIMITS = ("ingressRate", "ingressBurst", "egressRate", "egressBurst")
+SUBNETS = ("shapedSubnets", "unshapedSubnets")
+IFB_PREFIX = "bwp"
+IFB_NAME_LENGTH = 15
+ALIAS_PREFIX = "udplane network "
+MAX_BURST_BYTES = (1 << 32) - 1
+BITS_PER_BYTE = 8
+
+
+class Config:
+    """The limits: a bucket for each way, None where there is no limit."""
+
+    def __init__(self, call: Call) -> None:
+        """Raises CniError in the words of the official plugin."""
+        try:
+            fields = _limits(call)
+            numbers = [fields.number(key, go_type="uint64") if fields else 0 for key in LIMITS]
+        except JsonTypeError as error:
+            raise CniError(f"failed to parse network configuration: {error}") from None
+        if fields and any(lookup(fields.data, key) for key in SUBNETS):
+            raise CniError(
+                "shapedSubnets and unshapedSubnets are not supported: all traffic is limited", UNSUPPORTED_FIELD
+            )
+        self.ingress = _bucket(numbers[0], numbers[1])
+        self.egress = _bucket(numbers[2], numbers[3])
+
+
+def _limits(call: Call) -> Fields | None:
+    """The object that holds the limits: the configuration if it has any of the keys, else the runtime's."""
+    fields = call.fields("PluginConf")
+    if any(lookup(call.conf, key) is not None for key in LIMITS + SUBNETS):
+        return fields
+    runtime_config = fields.child("runtimeConfig", "")
+    return runtime_config.child("bandwidth", "BandwidthEntry") if runtime_config else None
+
+
+def _bucket(rate: int, burst: int) -> TokenBucket | None:
+    if rate and not burst:
+        raise CniError("if rate is set, burst must also be set")
+    if burst and not rate:
+        raise CniError("if burst is set, rate must also be set")
+    if burst // BITS_PER_BYTE >= MAX_BURST_BYTES:
+        raise CniError("burst cannot be more than 4GB")
+    if 0 < rate < BITS_PER_BYTE:
+        raise CniError(f"invalid rate: {rate} bits a second is less than a byte a second")
+    return TokenBucket.of(rate, burst) if rate else None
+
+
+def ifb_name(network: str, container_id: str) -> str:
+    """The name of a pod's ifb device."""
+    return IFB_PREFIX + hash_text(network + container_id, IFB_NAME_LENGTH - len(IFB_PREFIX))
+
+
+def add(call: Call) -> Result:
+    """Set the limits; the result is that of the plugins before, and the ifb device."""
+    config = Config(call)
+    previous = call.prev_result()
+    if previous is None:
+        raise CniError("must be called as chained plugin")
+    if config.ingress is None and config.egress is None:
+        return previous
+    with NetlinkSocket() as host, Rollback() as rollback:
+        veth = find_host_end(host, call, previous)
+        if config.ingress:
+            _shape(host, veth.index, config.ingress)
+            rollback.push(lambda: qdisc.remove_token_bucket(host, veth.index))
+        if config.egress:
+            ifb = _make_ifb(host, call, veth, rollback)
+            _shape_arriving(host, veth, ifb, config.egress, rollback)
+            previous.interfaces.append(Interface(ifb.name, ifb.mac))
+        rollback.pop_all()
+    return previous
+
+
+def find_host_end(host: NetlinkSocket, call: Call, previous: Result) -> links.Link:
+    """The node's end of the pod's veth pair, which has to be in the result. Raises CniError."""
+    if not previous.interfaces:
+        raise CniError("no interfaces provided")
+    with open_netns(call.netns).netlink() as inside:
+        pod = links.find_link(inside, call.ifname)
+    problem = f"container interface {call.ifname} has no veth peer"
+    if pod is None:
+        raise CniError(f'{problem}: could not look up "{call.ifname}": Link not found')
+    if pod.kind != "veth":
+        raise CniError(f"{problem}: it is not a veth")
+    end = links.find_link(host, index=pod.peer)
+    if end is None:
+        raise CniError(f"veth peer with index {pod.peer} is not in host ns")
+    if not any(interface.name == end.name and not interface.sandbox for interface in previous.interfaces):
+        raise CniError("no veth peer of container interface found in host ns")
+    return end
+
+
+def _shape(host: NetlinkSocket, index: int, bucket: TokenBucket) -> None:
+    try:
+        qdisc.add_token_bucket(host, index, bucket)
+    except NetlinkError as error:
+        raise CniError(f"create qdisc: {error}") from error
+
+
+def _make_ifb(host: NetlinkSocket, call: Call, veth: links.Link, rollback: Rollback) -> links.Link:
+    name = ifb_name(call.name, call.container_id)
+    attributes = (attribute_u32(links.IFLA_MTU, veth.mtu), attribute_u32(links.IFLA_TXQLEN, veth.tx_queue_len))
+    try:
+        links.add_link(host, name, "ifb", *attributes, up=True)
+    except NetlinkError as error:
+        raise CniError(f"adding link: {error}") from error
+    rollback.push(lambda: links.delete_link(host, name))
+    ifb = links.get_link(host, name)
+    links.set_link(host, ifb.index, attribute_text(links.IFLA_IFALIAS, ALIAS_PREFIX + call.name))
+    return ifb
+
+
+def _shape_arriving(
+    host: NetlinkSocket, veth: links.Link, ifb: links.Link, bucket: TokenBucket, rollback: Rollback
+) -> None:
+    """Send what arrives at the veth through the ifb, and limit it there."""
+    try:
+        rollback.push(lambda: qdisc.remove_ingress(host, veth.index))
+        qdisc.redirect_ingress(host, veth.index, ifb.index)
+    except NetlinkError as error:
+        raise CniError(f"create ingress qdisc: {error}") from error
+    try:
+        qdisc.add_token_bucket(host, ifb.index, bucket)
+    except NetlinkError as error:
+        raise CniError(f"create ifb qdisc: {error}") from error
+
+
+def delete(call: Call) -> None:
+    """Remove the ifb device; it may be gone."""
+    with NetlinkSocket() as host:
+        links.delete_link(host, ifb_name(call.name, call.container_id))
+
+
+def check(call: Call) -> None:
+    """The buckets have to be as configured."""
+    config = Config(call)
+    previous = call.prev_result()
+    if previous is None:
+        raise CniError("must be called as a chained plugin")
+    with NetlinkSocket() as host:
+        veth = find_host_end(host, call, previous)
+        if config.ingress:
+            _check_bucket(host, veth.index, config.ingress)
+        if config.egress:
+            ifb = links.find_link(host, ifb_name(call.name, call.container_id))
+            if ifb is None:
+                raise CniError("get ifb device: Link not found")
+            _check_bucket(host, ifb.index, config.egress)
+
+
+def _check_bucket(host: NetlinkSocket, index: int, wanted: TokenBucket) -> None:
+    found = qdisc.token_buckets(host, index)
+    if not found:
+        raise CniError("Failed to find qdisc")
+    for bucket in found:
+        if bucket.rate != wanted.rate:
+            raise CniError("Rate doesn't match")
+        if bucket.limit != wanted.limit:
+            raise CniError("Limit doesn't match")
+        if bucket.buffer != wanted.buffer:
+            raise CniError("Buffer doesn't match")
+
+
+def gc(call: Call) -> None:
+    """Remove the ifb devices of this network's pods that are gone."""
+    valid = call.valid_attachments()
+    if valid is None:
+        return
+    live = {ifb_name(call.name, attachment.container_id) for attachment in valid}
+    with NetlinkSocket() as host:
+        for link in links.list_links(host, kind="ifb"):
+            alias = text(link.attributes.get(links.IFLA_IFALIAS, b""))
+            if alias == ALIAS_PREFIX + call.name and link.name not in live:
+                links.delete_link(host, index=link.index)
+
+
+def status(call: Call) -> None:
+    """Nothing is needed beforehand but a configuration that can be read."""
+    Config(call)
+
+
+PLUGIN = Plugin("bandwidth", add=add, delete=delete, check=check, gc=gc, status=status)
+
+if __name__ == "__main__":
+    main(PLUGIN)
