@@ -34,7 +34,7 @@ def sent_bytes(daemon: Daemon) -> int:
     return int(daemon.status()["counters"]["encap"]["bytes"])
 
 
-def test_a_tcp_transfer_lives_through_kill_and_start(overlay: Overlay) -> None:
+def test_a_tcp_transfer_lives_through_kill_and_start(overlay: Overlay, capsys: pytest.CaptureFixture[str]) -> None:
     """All bytes arrive. The stall is as long as the daemon is away, and what TCP waits before it tries again."""
     pod1, pod2 = (node.pods[0] for node in overlay.lab.nodes)
     daemon = overlay.daemons[0]
@@ -51,10 +51,11 @@ def test_a_tcp_transfer_lives_through_kill_and_start(overlay: Overlay) -> None:
         result = moving.result()
     assert sent_bytes(overlay.daemons[0]) > 100_000, "the transfer ended before the new daemon took part in it"
     waited = max(0.0, result.longest_stall - away)
-    print(
-        f"{result.n_bytes / 1e6:.0f} MB arrived; longest stall {result.longest_stall:.2f} s: "
-        f"the daemon was away for {away:.2f} s, then TCP waited {waited:.2f} s for its next retransmission"
-    )
+    with capsys.disabled():
+        print(
+            f"\n{result.n_bytes / 1e6:.0f} MB arrived; longest stall {result.longest_stall:.2f} s: "
+            f"the daemon was away for {away:.2f} s, then TCP waited {waited:.2f} s for its next retransmission"
+        )
 
 
 def test_another_engine_takes_over_the_device(overlay: Overlay) -> None:

@@ -57,7 +57,9 @@ def sender_forwarder_receiver(
         yield sender, forwarder, receiver
 
 
-def test_no_packet_is_lost(sender_forwarder_receiver: tuple[socket.socket, Forwarder, socket.socket]) -> None:
+def test_no_packet_is_lost(
+    sender_forwarder_receiver: tuple[socket.socket, Forwarder, socket.socket], capsys: pytest.CaptureFixture[str]
+) -> None:
     sender, forwarder, receiver = sender_forwarder_receiver
     table = RouteTable()
     table.set("peer", IPv4Address("192.168.0.202"), DEFAULT_PORT, [ip_network("10.254.2.0/24")])
@@ -73,7 +75,8 @@ def test_no_packet_is_lost(sender_forwarder_receiver: tuple[socket.socket, Forwa
         assert [int.from_bytes(receiver.recv(100)[28:]) for _ in numbers] == list(numbers)
         sent += BURST
     seconds = time.monotonic() - start
-    print(f"{UPDATES / seconds:.0f} updates and {sent / seconds:.0f} packets a second, none lost")
+    with capsys.disabled():
+        print(f"\n{UPDATES / seconds:.0f} updates and {sent / seconds:.0f} packets a second, none lost")
     wait_until(
         lambda: forwarder.counters().packets[Direction.ENCAP][Verdict.FORWARDED] == sent, "all packets are counted"
     )
