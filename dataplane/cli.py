@@ -217,7 +217,7 @@ def _doctor(namespace: argparse.Namespace) -> int:
 
 
 def _config_get(namespace: argparse.Namespace) -> int:
-    print(_with_store(namespace, lambda store: store.network_config()))
+    print(_with_store(namespace, lambda store: store.network_config()).rstrip("\n"))
     return 0
 
 
