@@ -6,9 +6,9 @@ gateway, is reached through the gateway, whose address sits on the node's end of
     pod    10.1.2.3/24 on eth0          10.1.2.1 dev eth0, 10.1.2.0/24 via 10.1.2.1, then the IPAM plugin's routes
     node   10.1.2.1/32 on the veth      10.1.2.3 dev veth
 
-ADD reserves the addresses, lets the node route, begins to make the masquerade rules, and while they are being made
-makes the pair and what both of its ends need. Whatever fails, what was done before is undone. DEL needs network,
-container id and interface name alone.
+ADD makes the pair first, so that an ADD for an interface that is there already touches nothing else; then it reserves
+the addresses and begins to make the masquerade rules, and while they are being made configures both ends. Whatever
+fails, what was done before is undone. DEL needs network, container id and interface name alone.
 """
 
 from __future__ import annotations
@@ -59,19 +59,21 @@ class Config:
 def add(call: Call) -> Result:
     """Connect the pod."""
     config = Config(call)
+    _require_ipam(call)
     with NetlinkSocket() as host, Rollback() as rollback:
-        rollback.push(lambda: ipam.delete(call))
+        netns = open_netns(call.netns)
+        pair = veth.make_pair(host, netns, call, config.mtu)
+        rollback.push(lambda: links.delete_link(host, pair.host_name))
         result = ipam.add(call)
+        rollback.push(lambda: ipam.delete(call))
         _check_gateways(result)
-        for of_family in {family(ip.address.ip): None for ip in result.ips}:
-            enable_forwarding(of_family)
         rules = config.rules(call)
         started = []
         if rules:
             rollback.push(rules.remove)
             started = rules.start([ip.address for ip in result.ips])
         try:
-            _connect(call, config, host, result, rollback)
+            _configure(host, netns, pair, call, result)
         finally:
             if rules:
                 rules.finish(started)
@@ -81,6 +83,11 @@ def add(call: Call) -> Result:
     return result
 
 
+def _require_ipam(call: Call) -> None:
+    if not ipam.ipam_type(call):
+        raise CniError("no plugin name provided")
+
+
 def _check_gateways(result: Result) -> None:
     """Without a gateway there is no other end to route to."""
     for ip in result.ips:
@@ -88,11 +95,10 @@ def _check_gateways(result: Result) -> None:
             raise CniError(f"the IPAM plugin gave no gateway for {ip.address}, which ptp cannot do without")
 
 
-def _connect(call: Call, config: Config, host: NetlinkSocket, result: Result, rollback: Rollback) -> None:
-    """Make the pair and what both of its ends need."""
-    netns = open_netns(call.netns)
-    pair = veth.make_pair(host, netns, call, config.mtu)
-    rollback.push(lambda: links.delete_link(host, pair.host_name))
+def _configure(host: NetlinkSocket, netns: Netns, pair: veth.VethPair, call: Call, result: Result) -> None:
+    """Let the node route, and give both ends of the pair what they need."""
+    for of_family in {family(ip.address.ip): None for ip in result.ips}:
+        enable_forwarding(of_family)
     result.interfaces = [
         Interface(pair.host_name, links.format_mac(pair.host_mac)),
         Interface(call.ifname, links.format_mac(pair.mac), call.netns),
@@ -163,6 +169,7 @@ def delete(call: Call) -> None:
 def check(call: Call) -> None:
     """The pod's end, its addresses and its routes have to be as the ADD's result says."""
     Config(call)
+    _require_ipam(call)
     netns = open_netns(call.netns)
     ipam.forward(call)
     previous = call.prev_result()
