@@ -7,9 +7,10 @@ there for the length of a `with` block, and what it opens meanwhile can be used 
 Namespaces are made by `ip netns`, so that a person can look into them with `ip netns exec NAME ...`.
 """
 
+import os
 import socket
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -77,12 +78,29 @@ class Namespace:
         """The command line that runs `argv` in the namespace."""
         return ["ip", "netns", "exec", self.name, *argv]
 
-    def run(self, argv: Sequence[str], *, check: bool = True, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        check: bool = True,
+        stdin: str = "",
+        environment: Mapping[str, str] | None = None,
+        timeout: float = 30,
+    ) -> subprocess.CompletedProcess[str]:
         """Run a program in the namespace to its end and capture what it prints.
 
-        With `check`, an exit status other than 0 raises LabError with the last line of stderr.
+        It reads `stdin`, and sees `environment` on top of this process's own. With `check`, an exit status other than 0
+        raises LabError with the last line of stderr.
         """
-        done = subprocess.run(self.command(argv), capture_output=True, text=True, check=False, timeout=timeout)
+        done = subprocess.run(
+            self.command(argv),
+            input=stdin,
+            env={**os.environ, **(environment or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+        )
         if check and done.returncode != 0:
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise LabError(f"{' '.join(argv)} in {self.name} exited with status {done.returncode}: {reason}")

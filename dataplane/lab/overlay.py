@@ -1,9 +1,13 @@
-"""udplane on the nodes of a lab: one daemon in each node's namespace, and the pods that its lease allows.
+"""udplane on the nodes of a lab: one daemon in each node's namespace, and pods that CNI plugins connect.
 
-The daemons are the real ones, started from the command line as an operator would. They share an embedded store, and
-each has its own run directory and subnet file below one directory:
+Daemons and plugins are the real ones, run from the command line as an operator and a container runtime would. All that
+they share or keep lies below one directory:
 
-    DIRECTORY/leases.db   DIRECTORY/node1/{run/,subnet.env,log}   DIRECTORY/node2/...
+    DIRECTORY/leases.db                    the embedded store
+    DIRECTORY/bin/                         the plugins
+    DIRECTORY/node1/{run/,subnet.env,log}  the daemon of node1
+    DIRECTORY/node1/cni/                   what the plugins remember about the pods of node1
+    DIRECTORY/node2/...
 """
 
 import json
@@ -19,6 +23,7 @@ from typing import Any, Self
 
 from dataplane.addresses import Network
 from dataplane.lab.netns import LabError
+from dataplane.lab.runtime import Runtime
 from dataplane.lab.topology import Lab, Node
 from dataplane.subnet_file import SubnetFile
 
@@ -115,7 +120,7 @@ class Overlay:
         self.store = f"sqlite:{directory / 'leases.db'}"
         self.daemons: list[Daemon] = []
         self.underlay = underlay or lab.versions[0]
-        self._flags = ["--engine", engine, *flags]
+        self._flags = ["--ip-masq", "--engine", engine, *flags]
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Self:
@@ -129,11 +134,14 @@ class Overlay:
     def up(self, *, pods_per_node: int = 2) -> None:
         """Start a daemon on every node, wait until all are ready, and start the pods."""
         self.daemons = [self.start(node) for node in self.lab.nodes]
+        bin_dir = self.directory / "bin"
+        self.lab.underlay.run([str(UDPLANE), "cni", "install", "--bin-dir", str(bin_dir)])
         for daemon in self.daemons:
             daemon.wait_until_ready()
-            subnets, mtu = daemon.lease()
+            runtime = Runtime(daemon.node, bin_dir, conflist(daemon))
             for _ in range(pods_per_node):
-                self.lab.add_pod(daemon.node, subnets, mtu)
+                pod = self.lab.start_pod(daemon.node, runtime.add)
+                self._cleanup.callback(runtime.delete, pod)
 
     def start(self, node: Node) -> Daemon:
         """Start a daemon on `node`, for the first time or again; it is not ready yet."""
@@ -158,6 +166,20 @@ class Overlay:
             daemon = Daemon(node, directory, node.netns.start(up, log=log), started)
         self._cleanup.callback(daemon.stop)
         return daemon
+
+
+def conflist(daemon: Daemon) -> dict[str, Any]:
+    """The conflist that `udplane cni install` writes, with the node's own places for files."""
+    keep = daemon.directory / "cni"
+    flannel = {
+        "type": "flannel",
+        "subnetFile": str(daemon.subnet_file),
+        "dataDir": str(keep / "flannel"),
+        "ipam": {"type": "host-local", "dataDir": str(keep / "networks")},
+        "delegate": {"hairpinMode": True, "isDefaultGateway": True},
+    }
+    portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
+    return {"cniVersion": "1.0.0", "name": "udplane", "plugins": [flannel, portmap]}
 
 
 def last_line(log: Path) -> str:

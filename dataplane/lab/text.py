@@ -43,7 +43,7 @@ def walk_lines(walk: Walk) -> Iterator[str]:
 
 def _point_line(number: int, step: Step, start_ns: int) -> str:
     arrow = "→" if step.point.outgoing else "←"
-    where = paint(BOLD, f"{step.point.place:8} {arrow} {step.point.device:10}")
+    where = paint(BOLD, f"{step.point.place:8} {arrow} {step.point.device:15}")
     if step.frame is None:
         return f"{number:3}  {where} {paint(RED, 'not seen')}"
     after = f"{(step.frame.time_ns - start_ns) / 1000:7.0f} µs"

@@ -11,12 +11,12 @@
     +-----------------------------------------+
 
 A node starts as a fresh host on the underlay, with a default route to the underlay's router. Pods are added once it is
-known which subnet the node owns. `wire_pod` does by hand what a CNI plugin does.
+known which subnet the node owns. `wire_pod` connects them by hand, `runtime` by CNI plugins.
 """
 
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_interface
@@ -116,9 +116,13 @@ class Lab:
         return node
 
     def add_pod(self, node: Node, subnets: Sequence[Network], mtu: int) -> Pod:
-        """Start one more pod on `node`: pod1, pod2, ... with the next free address of each of the node's `subnets`."""
+        """Start one more pod on `node`, wired by hand, with the next free address of each of the node's `subnets`."""
+        return self.start_pod(node, lambda name, netns: wire_pod(node, name, netns, subnets, mtu))
+
+    def start_pod(self, node: Node, connect: Callable[[str, Namespace], Pod]) -> Pod:
+        """Start one more pod on `node`: pod1, pod2, ... `connect` is given its name and namespace."""
         name = f"pod{next(self._pod_numbers)}"
-        pod = wire_pod(node, name, self._namespace(name), subnets, mtu)
+        pod = connect(name, self._namespace(name))
         node.pods.append(pod)
         return pod
 
