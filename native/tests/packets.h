@@ -1,0 +1,47 @@
+/* packets.h - TCP and UDP packets with right checksums, for tests and fuzz targets. */
+#ifndef PACKETS_H
+#define PACKETS_H
+
+#include "flow.h"
+#include "vnet.h"
+
+#define MAX_OPTIONS 40
+
+/**
+ * struct recipe - what a packet is like; the payload follows from @sequence
+ * @v6: IPv6, else IPv4
+ * @tcp: TCP, else UDP
+ * @port: source port; the destination port is 5201
+ * @sequence: TCP sequence number, and what the payload counts up from
+ * @acknowledgement: TCP acknowledgement number
+ * @window: TCP window
+ * @flags: TCP flags
+ * @tos: TOS or traffic class
+ * @id: IPv4 identification
+ * @fragment: IPv4 flags and fragment offset
+ * @options_len: bytes of TCP options, a multiple of 4
+ * @payload_len: bytes of payload
+ */
+struct recipe {
+    int v6;
+    int tcp;
+    uint16_t port;
+    uint32_t sequence;
+    uint32_t acknowledgement;
+    uint16_t window;
+    uint8_t flags;
+    uint8_t tos;
+    uint16_t id;
+    uint16_t fragment;
+    size_t options_len;
+    size_t payload_len;
+};
+
+/* Write the packet; returns its bytes. */
+size_t make_packet(uint8_t *packet, const struct recipe *recipe);
+
+/* Compute the checksums of IPv4 and of TCP or UDP bit by bit and compare; written anew, to be an oracle for the others.
+ */
+int packet_checksums_right(const uint8_t *packet, size_t len);
+
+#endif
