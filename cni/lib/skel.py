@@ -31,7 +31,7 @@ from cni.lib.errors import (
 from cni.lib.gojson import Fields, JsonSyntaxError, JsonTypeError, dumps, kind, loads, lookup
 from cni.lib.store import write_all
 from cni.lib.types import Result
-from cni.lib.versions import answer, at_least, spoken_by
+from cni.lib.versions import VERSIONS, answer, at_least, spoken_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -265,13 +265,13 @@ def invoke(plugin: Plugin, call: Call) -> Result | None:
 
 
 def _check_version(plugin: Plugin, call: Call) -> None:
+    since = SINCE.get(call.command)
+    if since and call.version in VERSIONS and not at_least(call.version, since):
+        raise CniError(f"config version does not allow {call.command}", INCOMPATIBLE_VERSION)
     if call.version not in plugin.versions:
         supported = " ".join(f'"{version}"' for version in plugin.versions)
         details = f'config is "{call.version}", plugin supports [{supported}]'
         raise CniError("incompatible CNI versions", INCOMPATIBLE_VERSION, details)
-    since = SINCE.get(call.command)
-    if since and not at_least(call.version, since):
-        raise CniError(f"config version does not allow {call.command}", INCOMPATIBLE_VERSION)
 
 
 def _refuse_own_netns(call: Call) -> None:

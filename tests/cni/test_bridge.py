@@ -13,7 +13,6 @@ What both do alike is the differential run's business.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,20 +20,13 @@ import pytest
 from cni.lib.skel import Attachment
 from cni.lib.veth import host_name
 from tests.cni.world.state import comparable, differences
-from tests.cni.world.world import World, install_plugins, require_world
+from tests.cni.world.world import World
 
 NETWORK = "net1"
 HOST_VETH = host_name(NETWORK, Attachment("container-p1", "eth0"))
 DUAL_STACK = [[{"subnet": "10.9.0.0/24"}], [{"subnet": "fd09::/64"}]]
 NO_NETNS = {"CNI_NETNS": ""}
 GONE_NETNS = {"CNI_NETNS": "/run/netns/gone"}
-
-
-@pytest.fixture(scope="module")
-def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    require_world()
-    with World(install_plugins(tmp_path_factory.mktemp("bin"))) as world:
-        yield world
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from cni.lib.errors import CniError
 from cni.lib.subnet_env import SubnetEnv
 from tests.cni.plugin_calls import call, failure, success
 from tests.cni.world.state import comparable, differences
-from tests.cni.world.world import World, install_plugins, require_world
+from tests.cni.world.world import World
 
 COMPLETE = "FLANNEL_NETWORK=10.78.0.0/16\nFLANNEL_SUBNET=10.78.5.1/24\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=false\n"
 STATE = "/var/lib/cni/flannel"
@@ -40,13 +39,6 @@ def conf(**more: Any) -> dict[str, Any]:
     delegate = {"bridge": "cbr0", "hairpinMode": True, "isDefaultGateway": True}
     base = {"cniVersion": "1.1.0", "name": "net1", "type": "flannel", "delegate": delegate}
     return base | {"ipam": {"dataDir": "/var/lib/cni/networks"}} | more
-
-
-@pytest.fixture(scope="module")
-def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    require_world()
-    with World(install_plugins(tmp_path_factory.mktemp("bin"))) as world:
-        yield world
 
 
 @pytest.fixture

@@ -6,22 +6,14 @@ node          pod p1
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.cni.plugin_calls import call, failure, success
-from tests.cni.world.world import World, install_plugins, require_world
+from tests.cni.world.world import World
 
 ADDRESSES = {"127.0.0.1/8", "::1/128"}
-
-
-@pytest.fixture(scope="module")
-def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    require_world()
-    with World(install_plugins(tmp_path_factory.mktemp("bin"))) as world:
-        yield world
 
 
 @pytest.fixture

@@ -106,6 +106,17 @@ def test_verbs_begin_with_a_version(verb: str, version: str, allowed: bool) -> N
         assert failure(outcome) == {"code": 1, "msg": f"config version does not allow {verb}"}
 
 
+def test_the_verbs_version_counts_before_the_plugins() -> None:
+    def verb(call: Call) -> None:
+        raise AssertionError
+
+    late = Plugin("firewall", add=verb, delete=verb, check=verb, gc=verb, status=verb)
+    conf = json.dumps({**STATIC, "cniVersion": "0.3.1"}).encode()
+    outcome = run(late, environment("CHECK"), lambda: conf)
+    assert failure(outcome) == {"code": 1, "msg": "config version does not allow CHECK"}
+    assert failure(run(late, environment("ADD"), lambda: conf))["msg"] == "incompatible CNI versions"
+
+
 def test_a_configuration_without_version_is_answered_in_the_oldest() -> None:
     assert success(call("static", "ADD", {**STATIC, "cniVersion": ""}))["cniVersion"] == "0.1.0"
 

@@ -1,0 +1,24 @@
+"""What the tests of the plugins share: the plugins, installed once, and a node to run them on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cni.world.world import World, install_plugins, require_world
+
+
+@pytest.fixture(scope="session")
+def plugin_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bin directory with udplane's plugins."""
+    return install_plugins(tmp_path_factory.mktemp("bin"))
+
+
+@pytest.fixture(scope="module")
+def shared_node(plugin_dir: Path) -> Iterator[World]:
+    """A node that the tests of one module share; each resets it."""
+    require_world()
+    with World(plugin_dir) as world:
+        yield world
