@@ -14,9 +14,11 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
+from dataplane.concurrency import first_failure
 from dataplane.errors import LeaseLostError, StoreError, UdplaneError
 from dataplane.lease import Change, Lease, LeaseEvent, Subnets
 from dataplane.lease_keeper import Action, LeaseKeeper
@@ -24,6 +26,9 @@ from dataplane.lease_table import LeaseTable
 from dataplane.stores.base import AcquireRequest, Outage, Snapshot, Store, WatchUpdate
 
 _log = logging.getLogger(__name__)
+
+_LOGGED_ONE_BY_ONE = 20
+"""Changes that come together and are still worth a line each."""
 
 
 class Host(Protocol):
@@ -85,13 +90,28 @@ class Membership:
                 await self._ask_store(step.action)
 
     async def follow_peers(self) -> None:
-        """Take in what the store reports, once there is a lease. Never ends."""
-        async with contextlib.aclosing(self._store.watch()) as updates:
-            async for update in updates:
-                self._note_outage(update)
-                if not isinstance(update, Outage):
-                    async with self._lock:
-                        await self._take_in(update)
+        """Take in what the store reports, once there is a lease. Never ends.
+
+        What comes while the host is busy with earlier changes waits, and is then taken in all at once: a storm of
+        changes in a large cluster costs few changes of the routes.
+        """
+        updates: asyncio.Queue[WatchUpdate] = asyncio.Queue()
+        await first_failure(self._watch(updates), self._digest(updates))
+
+    async def _watch(self, updates: asyncio.Queue[WatchUpdate]) -> None:
+        async with contextlib.aclosing(self._store.watch()) as watch:
+            async for update in watch:
+                updates.put_nowait(update)
+
+    async def _digest(self, updates: asyncio.Queue[WatchUpdate]) -> None:
+        while True:
+            waiting = [await updates.get()]
+            while not updates.empty():
+                waiting.append(updates.get_nowait())
+            async with self._lock:
+                changes = [change for update in waiting for change in self._take_in(update)]
+                self._log_changes(changes)
+                await self._host.apply(changes)
 
     async def _ask_store(self, action: Action) -> None:
         """Acquire or renew, tell the keeper how it went, and take up what was granted."""
@@ -143,34 +163,35 @@ class Membership:
             gone = [LeaseEvent(Change.REMOVED, peer) for key, peer in old.peers.items() if key not in self.table.peers]
             await self._host.apply(gone + changes)
 
-    def _note_outage(self, update: WatchUpdate) -> None:
+    def _take_in(self, update: WatchUpdate) -> list[LeaseEvent]:
+        """The changes among the peers that `update` makes."""
+        assert self.table is not None and self.lease is not None
         if isinstance(update, Outage):
             self.store_trouble = str(update.error)
             _log.warning("the store is out of reach, forwarding goes on: %s", update.error)
-        elif self.store_trouble:
+            return []
+        if self.store_trouble:
             self.store_trouble = ""
             _log.info("the store is back")
-
-    async def _take_in(self, update: Snapshot | LeaseEvent) -> None:
-        assert self.table is not None and self.lease is not None
         if isinstance(update, Snapshot):
             self._observe_own(next((lease for lease in update.leases if lease.key == self.lease.key), None))
-            changes = self.table.reset(update.leases)
-        else:
-            if update.lease.key == self.lease.key:
-                self._observe_own(None if update.change is Change.REMOVED else update.lease)
-            changes = self.table.apply(update)
-        for change in changes:
-            _log_change(change, self.table)
-        await self._host.apply(changes)
+            return self.table.reset(update.leases)
+        if update.lease.key == self.lease.key:
+            self._observe_own(None if update.change is Change.REMOVED else update.lease)
+        return self.table.apply(update)
 
     def _observe_own(self, seen: Lease | None) -> None:
         self.keeper.observed(seen, time.time())
         self._own_changed.set()
 
-
-def _log_change(change: LeaseEvent, table: LeaseTable) -> None:
-    if change.change is Change.REFUSED:
-        _log.error("ignoring %s: it overlaps %s", change.lease, table.conflict(change.lease))
-    else:
-        _log.info("peer %s: %s", change.change.value, change.lease)
+    def _log_changes(self, changes: list[LeaseEvent]) -> None:
+        """A line for each change, or one for all when there are many; a refused lease always has its own."""
+        assert self.table is not None
+        for event in changes:
+            if event.change is Change.REFUSED:
+                _log.error("ignoring %s: it overlaps %s", event.lease, self.table.conflict(event.lease))
+            elif len(changes) <= _LOGGED_ONE_BY_ONE:
+                _log.info("peer %s: %s", event.change.value, event.lease)
+        if len(changes) > _LOGGED_ONE_BY_ONE:
+            counts = Counter(event.change.value for event in changes)
+            _log.info("peers: %s", ", ".join(f"{number} {kind}" for kind, number in counts.items()))

@@ -86,7 +86,9 @@ def _backend_lines(backend: Status | None) -> list[str]:
         ),
         _line("engine", f"{backend['engine']}, {_plural(backend['workers'], 'worker')}"),
     ]
-    lines += [f"{'':10}{name}: {state}" for name, state in backend["features"].items()]
+    plain = ", ".join(f"{name} {state}" for name, state in backend["features"].items() if "(" not in state)
+    explained = [f"{name} {state}" for name, state in backend["features"].items() if "(" in state]
+    lines += [_line("", text) for text in (plain, *explained) if text]
     if backend["receive_overruns"]:
         lines.append(_line("", f"{backend['receive_overruns']} datagrams lost because the receive buffer was full"))
     return lines

@@ -81,6 +81,8 @@ class PlayedHost:
         self.taken_up: list[Lease] = []
         self.remembered: list[Lease] = []
         self.peers: dict[str, Lease] = {}
+        self.batches: list[int] = []
+        """The number of changes in each call of `apply`."""
 
     async def take_up(self, own: Lease) -> None:
         self.taken_up.append(own)
@@ -89,6 +91,7 @@ class PlayedHost:
         self.remembered.append(own)
 
     async def apply(self, changes: list[LeaseEvent]) -> None:
+        self.batches.append(len(changes))
         for event in changes:
             if event.change in (Change.ADDED, Change.CHANGED):
                 self.peers[event.lease.key] = event.lease
@@ -146,6 +149,22 @@ def test_peers_are_followed() -> None:
         assert host.taken_up == [OWN]
 
     play(scenario, OWN)
+
+
+def test_a_storm_of_changes_is_taken_in_at_once_and_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    peers = [lease(number, number) for number in range(2, 102)]
+    caplog.set_level("INFO")
+
+    async def scenario(membership: Membership, store: PlayedStore, host: PlayedHost) -> None:
+        store.updates.put_nowait(Snapshot((OWN,)))
+        await until(lambda: host.batches)
+        for peer in peers:
+            store.updates.put_nowait(LeaseEvent(Change.ADDED, peer))
+        await until(lambda: len(host.peers) == len(peers))
+        assert len(host.batches) < 10
+
+    play(scenario, OWN)
+    assert len([record for record in caplog.records if "peer" in record.message]) < 10
 
 
 def test_an_outage_is_said_and_changes_nothing() -> None:
