@@ -123,8 +123,7 @@ def add(call: Call) -> Result:
         raise CniError("Required prevResult missing")
     netns = Netns(call.netns)
     with Rollback() as rollback:
-        with netns:
-            _write_sysctls(config, call.ifname, rollback)
+        _write_sysctls(config, netns, call.ifname, rollback)
         if config.wanted.to_json():
             with netns.netlink() as inside:
                 before = _current(inside, call.ifname, config.wanted)
@@ -179,23 +178,27 @@ def _setting(name: str, ifname: str) -> str:
     return setting
 
 
-def _write_sysctls(config: Config, ifname: str, rollback: Rollback) -> None:
-    """Write every sysctl; to be called inside the pod."""
+def _write_sysctls(config: Config, netns: Netns, ifname: str, rollback: Rollback) -> None:
     for name, value in config.sysctls.items():
         setting = _setting(name, ifname)
         try:
-            former = sysctl.read(setting)
-            sysctl.write(setting, value)
+            with netns:
+                former = sysctl.read(setting)
+                sysctl.write(setting, value)
         except (OSError, ValueError) as error:
             problem = describe(error)
             raise CniError(
                 problem if problem.startswith("open ") else f"write /proc/sys/{setting}: {problem}"
             ) from None
-        _push_former(rollback, setting, former)
+        _push_former(rollback, netns, setting, former)
 
 
-def _push_former(rollback: Rollback, setting: str, former: str) -> None:
-    rollback.push(lambda: sysctl.try_write(setting, former))
+def _push_former(rollback: Rollback, netns: Netns, setting: str, former: str) -> None:
+    def write_former() -> None:
+        with netns:
+            sysctl.try_write(setting, former)
+
+    rollback.push(write_former)
 
 
 def _find(inside: NetlinkSocket, ifname: str) -> links.Link:

@@ -22,3 +22,10 @@ def shared_node(plugin_dir: Path) -> Iterator[World]:
     require_world()
     with World(plugin_dir) as world:
         yield world
+
+
+@pytest.fixture
+def node(shared_node: World) -> World:
+    """The node as if freshly booted, with two pods, p1 and p2."""
+    shared_node.reset("p1", "p2")
+    return shared_node

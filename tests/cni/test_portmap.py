@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from cni.lib.skel import Outcome, run
 from cni.portmap import PLUGIN
-from tests.cni.world.world import World, cni_env, install_plugins, require_world
+from tests.cni.world.world import World, cni_env
 
 TCP = {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
 UDP = {"hostPort": 5353, "containerPort": 53, "protocol": "udp"}
@@ -55,26 +54,21 @@ except OSError as error:
 """
 
 
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    require_world()
-    with World(install_plugins(tmp_path_factory.mktemp("plugins"))) as world:
-        yield world
-
-
 @pytest.fixture
-def node(machine: World) -> World:
+def node(shared_node: World) -> World:
     """A fresh node with two wired pods."""
-    machine.reset("p1", "p2", "out")
-    machine.sh("ip link add cni0 type bridge; ip addr add 10.9.0.1/24 dev cni0; ip link set cni0 up; ip link set lo up")
+    shared_node.reset("p1", "p2", "out")
+    shared_node.sh(
+        "ip link add cni0 type bridge; ip addr add 10.9.0.1/24 dev cni0; ip link set cni0 up; ip link set lo up"
+    )
     for pod, address in (("p1", "10.9.0.2"), ("p2", "10.9.0.3")):
-        machine.sh(f"ip link add {pod} master cni0 type veth peer name eth0 netns {pod}; ip link set {pod} up")
-        machine.sh(f"ip link set {pod} type bridge_slave hairpin on")  # as the bridge plugin's hairpinMode does
-        machine.sh(
+        shared_node.sh(f"ip link add {pod} master cni0 type veth peer name eth0 netns {pod}; ip link set {pod} up")
+        shared_node.sh(f"ip link set {pod} type bridge_slave hairpin on")  # as the bridge plugin's hairpinMode does
+        shared_node.sh(
             f"ip addr add {address}/24 dev eth0; ip link set eth0 up; ip route add default via 10.9.0.1", pod=pod
         )
-    machine.sh("echo 1 > /proc/sys/net/ipv4/ip_forward")
-    return machine
+    shared_node.sh("echo 1 > /proc/sys/net/ipv4/ip_forward")
+    return shared_node
 
 
 def conf(mappings: Any, backend: str = "", **keys: Any) -> dict[str, Any]:

@@ -1,0 +1,84 @@
+"""bandwidth of a pod that ptp has wired: what it does better than the official plugin, and that it limits.
+
+    p1 eth0 --- veth (token bucket; arriving traffic goes through ifb bwp..., token bucket)  node 10.9.0.1
+
+What both do alike is compared in tests/cni/differential.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from cni.lib.qdisc import TokenBucket
+from tests.cni.node import call, collect, conf, links, refused, wired
+from tests.cni.plugin_calls import call as call_here
+from tests.cni.plugin_calls import failure
+from tests.cni.world.world import World
+
+RATES = {"ingressRate": 8_000_000, "ingressBurst": 8_000_000, "egressRate": 16_000_000, "egressBurst": 8_000_000}
+
+
+def test_bandwidth_limits_both_ways(node: World) -> None:
+    chained = wired(node)
+    netconf = conf("bandwidth", **RATES)
+    result = call(node, "ADD", {**netconf, **chained})
+    ifb = result["interfaces"][-1]["name"]
+    ping = ["ping", "-c8", "-i0.01", "-s1400", "-W5", "-q", "10.9.0.1"]
+    assert node.run(*ping, pod="p1").exit == 0
+    sent = json.loads(node.sh(f"tc -s -j qdisc show dev {ifb}"))[0]
+    assert (sent["kind"], sent["options"]["rate"]) == ("tbf", 2_000_000)
+    assert sent["bytes"] > 8 * 1400, "what the pod sends passes the bucket on the ifb device"
+    call(node, "CHECK", {**netconf, "prevResult": result})
+    node.sh(f"tc qdisc change dev {ifb} root handle 1: tbf rate 1mbit burst 10kb latency 25ms")
+    assert refused(node, "CHECK", {**netconf, "prevResult": result})["msg"] == "Rate doesn't match"
+
+
+def test_bandwidth_add_that_fails_leaves_nothing(node: World) -> None:
+    chained = wired(node)
+    before = links(node)
+    host_end = chained["prevResult"]["interfaces"][0]["name"]
+    qdiscs = node.sh(f"tc qdisc show dev {host_end}")
+    node.sh(f"tc qdisc add dev {host_end} ingress")
+    assert "create ingress qdisc" in refused(node, "ADD", conf("bandwidth", **RATES, **chained))["msg"]
+    node.sh(f"tc qdisc del dev {host_end} ingress || true")
+    assert links(node) == before
+    assert "tbf" not in node.sh(f"tc qdisc show dev {host_end}")
+    assert "tbf" not in qdiscs
+
+
+def test_bandwidth_del_and_gc_remove_the_ifb(node: World) -> None:
+    netconf = conf("bandwidth", **RATES)
+    ifbs = {
+        pod: call(node, "ADD", {**netconf, **wired(node, pod)}, pod)["interfaces"][-1]["name"] for pod in ("p1", "p2")
+    }
+    node.sh("ip link add bwpforeign type ifb")
+    collect(node, netconf, "p2")
+    assert ifbs["p1"] not in links(node)
+    assert {ifbs["p2"], "bwpforeign"} <= set(links(node))
+    for _ in range(2):
+        call(node, "DEL", conf("bandwidth", ingressRate=5), "p2", CNI_NETNS="")
+    assert ifbs["p2"] not in links(node)
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"ingressRate": 8}, "if rate is set, burst must also be set"),
+        ({"egressBurst": 8}, "if burst is set, rate must also be set"),
+        ({"ingressRate": 8, "ingressBurst": 1 << 35}, "burst cannot be more than 4GB"),
+        ({"ingressRate": 7, "ingressBurst": 8}, "invalid rate"),
+        ({"ingressRate": 8, "ingressBurst": 8, "shapedSubnets": ["10.0.0.0/8"]}, "not supported"),
+    ],
+)
+def test_bandwidth_refuses(limits: dict[str, Any], message: str) -> None:
+    assert message in failure(call_here("bandwidth", "ADD", conf("bandwidth", **limits)))["msg"]
+
+
+@pytest.mark.parametrize("rate", [8, 1 << 20, 1 << 34, 1 << 40])
+def test_token_bucket_reads_back_what_it_wrote(rate: int) -> None:
+    bucket = TokenBucket.of(rate, 1 << 20)
+    again = TokenBucket.read(bucket.options())
+    assert (again.rate, again.limit, again.buffer) == (bucket.rate, bucket.limit, bucket.buffer)

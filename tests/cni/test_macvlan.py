@@ -1,0 +1,65 @@
+"""macvlan on a private node: what it does better than the official plugin, and that it works.
+
+    node  m1 --- m0 (a veth pair, up)     macvlans on m0: p1 eth0, p2 eth0
+
+What both do alike is compared in tests/cni/differential.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cni.node import DUAL_STACK, call, conf, refused, reservations
+from tests.cni.world.world import World
+
+
+@pytest.fixture
+def master(node: World) -> World:
+    """A node with an interface for macvlans."""
+    node.sh("ip link add m0 type veth peer name m1; ip link set m0 up; ip link set m1 up")
+    return node
+
+
+MACVLAN = conf("macvlan", master="m0", ipam=DUAL_STACK)
+
+
+def test_macvlan_connects_pods(master: World) -> None:
+    result = call(master, "ADD", MACVLAN)
+    other = call(master, "ADD", MACVLAN, "p2")
+    for ip in other["ips"]:
+        assert master.run("ping", "-c1", "-W2", ip["address"].split("/")[0], pod="p1").exit == 0
+    call(master, "CHECK", {**MACVLAN, "prevResult": result})
+
+
+def test_macvlan_in_a_pod_whose_name_the_node_has_too(master: World) -> None:
+    master.sh("ip link add eth0 type veth peer name eth1")
+    result = call(master, "ADD", {**MACVLAN, "mtu": 1400})
+    assert result["interfaces"][0]["name"] == "eth0"
+    assert "mtu 1400" in master.sh("ip link show eth0", pod="p1")
+
+
+def test_macvlan_del_needs_neither_master_nor_namespace(master: World) -> None:
+    call(master, "ADD", MACVLAN)
+    master.sh("ip link del m0")
+    for _ in range(2):
+        call(master, "DEL", {**MACVLAN, "master": ""}, CNI_NETNS="")
+    assert reservations(master) == []
+
+
+def test_macvlan_add_that_fails_leaves_nothing(master: World) -> None:
+    refused(master, "ADD", {**MACVLAN, "ipam": {"type": "host-local"}})
+    refused(master, "ADD", {**MACVLAN, "mode": "other"})
+    refused(master, "ADD", {**MACVLAN, "mac": "x"})
+    assert [link["ifname"] for link in json.loads(master.sh("ip -j link", pod="p1"))] == ["lo"]
+    assert reservations(master) == []
+    call(master, "ADD", MACVLAN)
+    refused(master, "ADD", MACVLAN)
+    assert len(reservations(master)) == 2, "those of the first ADD"
+
+
+def test_macvlan_status_tells_of_a_missing_master(master: World) -> None:
+    call(master, "STATUS", MACVLAN)
+    error = refused(master, "STATUS", {**MACVLAN, "master": "nope"})
+    assert (error["code"], error["msg"]) == (50, 'master "nope": Link not found')
