@@ -64,7 +64,7 @@ def add_flags(parser: argparse.ArgumentParser, options: type[Any]) -> None:
     """Add the flags of the dataclass `options` to `parser`."""
     for option in _flags(options):
         parse, default = option.metadata["parse"], option.default
-        shown = "" if default in (None, "", False) else f" (default {_spelled(default)})"
+        shown = f" (default {_spelled(default)})" if default else ""
         arguments: dict[str, Any] = {"nargs": "?", "const": True} if parse is boolean else {}
         parser.add_argument(
             f"--{option.name.replace('_', '-')}",

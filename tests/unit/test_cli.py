@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -144,3 +145,11 @@ def test_status_does_not_import_what_only_the_node_needs() -> None:
     code += "print({'pyroute2', 'numpy', 'cffi', 'asyncio'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_the_operators_page_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operate.md").read_text()
+    assert run("up", "--help") == 0
+    flags = set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert flags
+    assert flags == {flag for flag in flags if re.search(rf"`{flag}[ `]", page)}
