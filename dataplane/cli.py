@@ -36,7 +36,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has seen enough. Python would complain when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        if os.environ.get("UDPLANE_DEBUG"):
+            raise
+        print(f"udplane: {_describe_defect(error)}", file=sys.stderr)
+        return 1
     return status
+
+
+def _describe_defect(error: Exception) -> str:
+    """What nobody has foreseen, in one line all the same."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"this is a defect, please report it: {text}; with UDPLANE_DEBUG=1 in the environment it says where"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,8 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     up = _add(commands, "up", _up, "run the node in the foreground, until SIGTERM or Ctrl-C")
     add_flags(up, NodeOptions)
     _add_store_options(up)
-    _add_for_node(commands, "status", _status, "this node: lease, backend, engine, peers, counters, drops", json=True)
-    _add_for_node(commands, "peers", _peers, "every lease with its address, last seen, bytes each way", json=True)
+    _add_for_node(
+        commands, "status", _status, "this node: lease, backend, engine, peers, counters, drops", prints_json=True
+    )
+    _add_for_node(
+        commands, "peers", _peers, "every lease with its address, last seen, bytes each way", prints_json=True
+    )
     _add_stats(commands)
     _add_capture(commands)
     doctor = _add(commands, "doctor", _doctor, "check this host for a node with these flags; say what to do about it")
@@ -75,13 +90,13 @@ def _add(commands: Any, name: str, command: Command, description: str) -> argpar
 
 
 def _add_for_node(
-    commands: Any, name: str, command: Command, description: str, *, json: bool = False
+    commands: Any, name: str, command: Command, description: str, *, prints_json: bool = False
 ) -> argparse.ArgumentParser:
     """Add a command about the node of a run directory."""
     parser = _add(commands, name, command, description)
     default = Path(os.environ.get("UDPLANE_RUN_DIR", DEFAULT_RUN_DIR))
     parser.add_argument("--run-dir", type=Path, default=default, metavar="DIR", help="the node's run directory")
-    if json:
+    if prints_json:
         parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -93,7 +108,9 @@ def _add_store_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_stats(commands: Any) -> None:
-    parser = _add_for_node(commands, "stats", _stats, "live rates, like top; one line a sample in a pipe", json=True)
+    parser = _add_for_node(
+        commands, "stats", _stats, "live rates, like top; one line a sample in a pipe", prints_json=True
+    )
     parser.add_argument("--interval", type=_seconds, default=1.0, metavar="SECONDS", help="time between samples")
     parser.add_argument("--count", type=_count, metavar="N", help="stop after so many samples")
 

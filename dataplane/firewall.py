@@ -177,6 +177,7 @@ class Firewall:
         self._rules = [rule_set for rule_set in rules if rule_set.postrouting or rule_set.forward]
         self._choice = choice
         self._expected = ""
+        self._removed = False
 
     def ensure(self) -> bool:
         """Put the rules in place if they are not there as they were left; True if something had to be done.
@@ -184,7 +185,7 @@ class Firewall:
         Blocks for some milliseconds. NodeError if the rules cannot be installed.
         """
         if not self._rules:
-            remove_rules()
+            self._remove_once()
             return False
         manager = self._choose()
         if self.manager is not None and manager.name == self.manager.name and manager.listing() == self._expected:
@@ -195,6 +196,12 @@ class Firewall:
         manager.install(self._rules)
         self.manager, self._expected = manager, manager.listing()
         return True
+
+    def _remove_once(self) -> None:
+        """Take away what an earlier start with other flags has left."""
+        if not self._removed:
+            remove_rules()
+            self._removed = True
 
     def _choose(self) -> Manager:
         usable = {manager.name: manager for manager in _managers()}

@@ -147,6 +147,17 @@ def test_status_does_not_import_what_only_the_node_needs() -> None:
     assert done.stdout == "set()\n"
 
 
+def test_a_defect_is_one_line_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def defective(*_: object) -> None:
+        raise ZeroDivisionError("of all things\nthis")
+
+    monkeypatch.setattr("dataplane.subnet.NetworkConfig.parse", defective)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"{}")))
+    assert run("config", "validate", "-") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "please report it: ZeroDivisionError: of all things this; with UDPLANE_DEBUG=1" in line
+
+
 def test_the_operators_page_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).parents[2] / "docs" / "operate.md").read_text()
     assert run("up", "--help") == 0
