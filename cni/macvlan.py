@@ -8,7 +8,7 @@ pod's namespace, and the reservation by container id and interface name.
 
 from __future__ import annotations
 
-from cni.lib import addresses, ipam, links, sysctl, verify
+from cni.lib import addresses, ipam, links, sysctl, verify, veth
 from cni.lib.args import parse_args
 from cni.lib.errors import PLUGIN_NOT_AVAILABLE, CniError
 from cni.lib.gojson import JsonTypeError
@@ -16,7 +16,7 @@ from cni.lib.ip import AF_INET, AF_INET6
 from cni.lib.netlink import U32, NetlinkError, NetlinkSocket, attribute, attribute_text, attribute_u32, parse_attributes
 from cni.lib.netns import Netns, open_netns, open_netns_if_present
 from cni.lib.rollback import Attempts, Rollback
-from cni.lib.skel import Call, Plugin, main
+from cni.lib.skel import Attachment, Call, Plugin, main
 from cni.lib.types import DNS, Interface, Result
 
 IFLA_MACVLAN_MODE = 1
@@ -102,24 +102,32 @@ def _make_link(call: Call, config: Config, rollback: Rollback) -> Interface:
         master = config.find_master(outside)
         mode = config.mode_number
         netns = netns or open_netns(call.netns)
-        name = links.random_veth_name()
+        name = _temporary_name(call)
+        _delete_link(netns, name)  # what an ADD that was killed has left
         try:
             links.add_link(outside, name, "macvlan", *_attributes(config, master, netns), data=_data(config, mode))
         except NetlinkError as error:
             raise CniError(f"failed to create macvlan: {error}") from error
     with netns.netlink() as inside:
         made = links.get_link(inside, name)
-        rollback.push(lambda: _delete_link(netns, made.index))
+        rollback.push(lambda: _delete_link(netns, name))
         try:
             links.set_link(inside, made.index, attribute_text(links.IFLA_IFNAME, call.ifname))
         except NetlinkError as error:
             raise CniError(f'failed to rename macvlan to "{call.ifname}": {error}') from error
+        rollback.push(lambda: _delete_link(netns, call.ifname))
     return Interface(call.ifname, made.mac, call.netns)
 
 
-def _delete_link(netns: Netns, index: int) -> None:
+def _temporary_name(call: Call) -> str:
+    """The name that the link is made under. It follows from the attachment, so that DEL finds it."""
+    return veth.host_name(call.name, Attachment(call.container_id, call.ifname))
+
+
+def _delete_link(netns: Netns, *names: str) -> None:
     with netns.netlink() as inside:
-        links.delete_link(inside, index=index)
+        for name in names:
+            links.delete_link(inside, name)
 
 
 def _attributes(config: Config, master: links.Link, netns: Netns) -> list[bytes]:
@@ -153,8 +161,7 @@ def delete(call: Call) -> None:
 def _delete_from_pod(call: Call) -> None:
     netns = open_netns_if_present(call.netns)
     if netns is not None:
-        with netns.netlink() as inside:
-            links.delete_link(inside, call.ifname)
+        _delete_link(netns, call.ifname, _temporary_name(call))
 
 
 def check(call: Call) -> None:

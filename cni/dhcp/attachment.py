@@ -108,7 +108,10 @@ class Attachment:
             self.release()
 
     def release(self) -> None:
-        """Give the lease back, from the pod or else from the host, and forget the attachment."""
+        """Give the lease back, from the pod or else from the host, and forget the attachment; once."""
+        if self.finished:
+            return
+        self.finished = True
         self._stop_watching()
         if self._client.lease is not None:
             self._log(f"{self.record}: releasing lease")
@@ -118,7 +121,6 @@ class Attachment:
         self._close_port()
         self._settle(None, "the interface was released")
         self._directory.forget(self.record)
-        self.finished = True
 
     def close(self) -> None:
         """Let go of every socket and leave the record to the next daemon."""

@@ -11,6 +11,8 @@ import json
 
 import pytest
 
+from cni.lib.skel import Attachment
+from cni.lib.veth import host_name
 from tests.cni.node import DUAL_STACK, call, conf, refused, reservations
 from tests.cni.world.world import World
 
@@ -54,12 +56,21 @@ def test_macvlan_add_that_fails_leaves_nothing(master: World) -> None:
     refused(master, "ADD", {**MACVLAN, "mac": "x"})
     assert [link["ifname"] for link in json.loads(master.sh("ip -j link", pod="p1"))] == ["lo"]
     assert reservations(master) == []
-    call(master, "ADD", MACVLAN)
+    result = call(master, "ADD", MACVLAN)
     refused(master, "ADD", MACVLAN)
-    assert len(reservations(master)) == 2, "those of the first ADD"
+    call(master, "CHECK", {**MACVLAN, "prevResult": result})
 
 
 def test_macvlan_status_tells_of_a_missing_master(master: World) -> None:
     call(master, "STATUS", MACVLAN)
     error = refused(master, "STATUS", {**MACVLAN, "master": "nope"})
     assert (error["code"], error["msg"]) == (50, 'master "nope": Link not found')
+
+
+def test_macvlan_del_finds_the_link_of_an_add_that_was_killed(master: World) -> None:
+    """Between making the link and giving it its name."""
+    call(master, "ADD", MACVLAN)
+    temporary = host_name("net1", Attachment("container-p1", "eth0"))
+    master.sh(f"ip link set eth0 down; ip link set eth0 name {temporary}", pod="p1")
+    call(master, "DEL", MACVLAN)
+    assert [link["ifname"] for link in json.loads(master.sh("ip -j link", pod="p1"))] == ["lo"]
