@@ -15,13 +15,11 @@ DEL makes the configuration anew and tries all the same.
 
 from __future__ import annotations
 
-import os
-
 from cni.lib.delegate import delegate
 from cni.lib.errors import PLUGIN_NOT_AVAILABLE, CniError
 from cni.lib.gojson import Fields, JsonSyntaxError, JsonTypeError, dumps, loads, lookup
 from cni.lib.skel import Attachment, Call, Plugin, main
-from cni.lib.store import read_file, remove, temporary_of, write_atomic
+from cni.lib.store import list_directory, make_directory, read_file, remove, temporary_of, write_atomic
 from cni.lib.subnet_env import SubnetEnv
 from cni.lib.types import Result, Route
 
@@ -100,10 +98,10 @@ class SavedConf:
 
     def save(self, conf: dict[str, Any]) -> None:
         """Keep `conf`. Raises OSError."""
-        os.makedirs(self._data_dir, 0o700, exist_ok=True)
+        make_directory(self._data_dir, 0o700)
         text = dumps(conf, sort_keys=True).encode()
         write_atomic(self._own, text)
-        if not os.path.exists(self._shared):
+        if read_file(self._shared) is None:
             write_atomic(self._shared, text)
 
     def load(self, network: str) -> dict[str, Any] | None:
@@ -223,7 +221,7 @@ def _stale_files(data_dir: str, network: str, valid: set[Attachment]) -> dict[st
     """
     ids = {attachment.container_id for attachment in valid}
     stale = {}
-    for name in os.listdir(data_dir) if os.path.isdir(data_dir) else []:
+    for name in list_directory(data_dir):
         final_name = name.removeprefix(".").removesuffix(".tmp") if name.startswith(".") else name
         container_id, own, ifname = final_name.partition("@")
         if Attachment(container_id, ifname) in valid if own else container_id in ids:

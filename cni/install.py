@@ -30,9 +30,14 @@ from cni.lib.store import read_file, remove, write_atomic
 LAUNCHER = '''\
 #!{python} -IS
 """The CNI plugins of udplane: one file under every plugin's name. Put here by `udplane cni install`."""
-import os, sys
-sys.path.append(os.path.realpath(__file__).rpartition("/")[0] + "/.udplane/{library}")
-from cni.lib.launch import main
+import sys
+sys.path.append(__file__.rpartition("/")[0] + "/.udplane/{library}")
+try:
+    from cni.lib.launch import main
+except ImportError:  # called through a symbolic link
+    import os
+    sys.path.append(os.path.realpath(__file__).rpartition("/")[0] + "/.udplane/{library}")
+    from cni.lib.launch import main
 main(sys.argv[0])
 '''
 MARK = b"The CNI plugins of udplane"

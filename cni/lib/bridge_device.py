@@ -12,11 +12,10 @@ an address that another subnet has left.
 
 from __future__ import annotations
 
-import os
-
 from cni.lib import addresses, links, sysctl
 from cni.lib.errors import CniError
 from cni.lib.ip import AF_INET, IPNet, family
+from cni.lib.lean import os
 from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute, attribute_u32
 from cni.lib.netns import NetnsLock
 

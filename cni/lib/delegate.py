@@ -9,14 +9,14 @@ Every other file is executed.
 
 from __future__ import annotations
 
-import os
 import stat
 
 from cni.lib import registry
 from cni.lib.errors import INTERNAL, CniError
 from cni.lib.gojson import JsonSyntaxError, dumps, loads
-from cni.lib.process import run
+from cni.lib.lean import os
 from cni.lib.skel import Call, invoke
+from cni.lib.store import same_file
 from cni.lib.types import Result
 
 TYPE_CHECKING = False
@@ -40,7 +40,7 @@ def delegate(call: Call, name: str, command: str, conf: dict[str, Any] | None = 
 def _is_own_launcher(status: os.stat_result) -> bool:
     """Whether the file with this status is the one that started this process."""
     try:
-        return bool(registry.launcher) and os.path.samestat(status, os.stat(registry.launcher))
+        return bool(registry.launcher) and same_file(status, os.stat(registry.launcher))
     except OSError:
         return False
 
@@ -63,6 +63,8 @@ def find_plugin(name: str, directories: list[str]) -> tuple[str, os.stat_result]
 
 
 def _execute(path: str, call: Call) -> Result | None:
+    from cni.lib.process import run
+
     finished = run([path], call.stdin, call.env, own_stderr=False)
     if finished.status != 0:
         raise _error_of(finished.output, finished.status)

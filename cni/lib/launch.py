@@ -7,9 +7,9 @@ CNI_PATH is of the same installation (see cni.lib.delegate).
 from __future__ import annotations
 
 import gc
-import os
 
 from cni.lib import registry
+from cni.lib.lean import end_process, environment, os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def main(launcher: str) -> NoReturn:
     name = launcher.rpartition("/")[2]
     if name not in registry.MODULES:
         raise SystemExit(f"{launcher}: there is no plugin of this name; the names are {' '.join(registry.MODULES)}")
-    if os.environ.get("CNI_COMMAND") == "VERSION":
+    if environment().get("CNI_COMMAND") == "VERSION":
         _answer_version(name)
     if name == "dhcp":  # it can also be the daemon
         from cni.dhcp import main as dhcp_main
@@ -41,5 +41,5 @@ def _answer_version(name: str) -> NoReturn:
     try:
         os.write(1, answer(name).encode())
     except OSError:
-        os._exit(1)
-    os._exit(0)
+        end_process(1)
+    end_process(0)

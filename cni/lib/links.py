@@ -6,9 +6,9 @@ since names can change hands.
 
 from __future__ import annotations
 
-import os
 from struct import Struct
 
+from cni.lib.lean import os
 from cni.lib.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,

@@ -14,10 +14,9 @@ came in between) is asked for again.
 
 from __future__ import annotations
 
-import os
 from struct import Struct
 
-from cni.lib.lean import socket
+from cni.lib.lean import os, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ the process is inside only to open that socket and to write sysctls, and always 
 from __future__ import annotations
 
 import fcntl
-import os
 
 from cni.lib.errors import CniError
-from cni.lib.lean import CLONE_NEWNET, setns
+from cni.lib.lean import CLONE_NEWNET, os, setns
 from cni.lib.netlink import NetlinkSocket
+from cni.lib.store import same_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Netns:
 
     def is_own(self) -> bool:
         """Whether this process is in it already."""
-        return os.path.samestat(os.fstat(self.fd), os.stat(OWN_NETNS))
+        return same_file(os.fstat(self.fd), os.stat(OWN_NETNS))
 
 
 def open_netns(path: str) -> Netns:

@@ -7,8 +7,7 @@ all this and more, but takes 10 ms to import, longer than the interpreter takes 
 
 from __future__ import annotations
 
-import os
-
+from cni.lib.lean import environment, os
 from cni.lib.store import write_all
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -37,11 +36,11 @@ class Process:
         source = os.memfd_create("stdin", os.MFD_CLOEXEC)
         try:
             write_all(source, stdin)
-            os.lseek(source, 0, os.SEEK_SET)
+            os.lseek(source, 0, 0)
             actions = [(os.POSIX_SPAWN_DUP2, source, 0), (os.POSIX_SPAWN_DUP2, self._output, 1)]
             if own_stderr:
                 actions.append((os.POSIX_SPAWN_DUP2, self._errors, 2))
-            self._pid = os.posix_spawn(argv[0], argv, os.environ if env is None else env, file_actions=actions)
+            self._pid = os.posix_spawn(argv[0], argv, environment() if env is None else env, file_actions=actions)
         except BaseException:
             self._close()
             raise
@@ -69,7 +68,7 @@ def run(argv: list[str], stdin: bytes = b"", env: dict[str, str] | None = None, 
 
 def find_program(name: str) -> str | None:
     """The path of a system tool: in PATH, else in the usual directories, since a runtime may pass no PATH."""
-    for directory in (os.environ.get("PATH", "") + ":" + SYSTEM_PATH).split(":"):
+    for directory in (environment().get("PATH", "") + ":" + SYSTEM_PATH).split(":"):
         candidate = f"{directory}/{name}"
         if directory and os.access(candidate, os.X_OK):
             return candidate

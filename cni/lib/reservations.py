@@ -24,12 +24,10 @@ boot.
 
 from __future__ import annotations
 
-import os
-
-from cni.lib.firewall import hash_text
 from cni.lib.ip import format_ip, parse_ip
+from cni.lib.lean import os, sha512
 from cni.lib.skel import Attachment
-from cni.lib.store import FileLock, read_file, remove, write_all
+from cni.lib.store import FileLock, is_directory, list_directory, make_directory, read_file, remove, write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,14 +67,14 @@ class Reservations:
 
     def exists(self) -> bool:
         """Whether anything was ever reserved. Who does not reserve asks first, and leaves no empty store behind."""
-        return os.path.isdir(self._dir)
+        return is_directory(self._dir)
 
     def __enter__(self) -> Reservations:
-        os.makedirs(self._dir, 0o755, exist_ok=True)
+        make_directory(self._dir, 0o755)
         self._lock.__enter__()
         try:
             try:
-                os.makedirs(self._index_dir, 0o755, exist_ok=True)
+                make_directory(self._index_dir, 0o755)
             except OSError:  # a full disk: without an index, everything is read
                 pass
             self._notice_boot()
@@ -171,7 +169,7 @@ class Reservations:
     def _marker(self, owner: Attachment) -> str:
         name = f"{owner.container_id}@{owner.ifname}"
         if len(name) > LONGEST_NAME:
-            name = f"@{hash_text(name, 32)}"
+            name = "@" + sha512(name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         return f"{self._index_dir}/{name}"
 
     def _indexed(self, owner: Attachment) -> list[bytes]:
@@ -200,7 +198,7 @@ class Reservations:
         for ip, owner in self.all().items():
             by_owner.setdefault(owner, []).append(ip)
         wanted = {self._marker(owner) for owner in by_owner}
-        for name in os.listdir(self._index_dir) if os.path.isdir(self._index_dir) else []:
+        for name in list_directory(self._index_dir):
             path = f"{self._index_dir}/{name}"
             if "@" in name and path not in wanted:
                 remove(path)

@@ -8,7 +8,11 @@ none of those survives the loss of power.
 from __future__ import annotations
 
 import fcntl
-import os
+
+from cni.lib.lean import os
+
+S_IFMT = 0o170000
+S_IFDIR = 0o040000
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,8 +58,8 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
 
 def temporary_of(path: str) -> str:
     """Where `write_atomic` writes first. A process that is killed there leaves this file."""
-    directory, name = os.path.split(path)
-    return f"{directory}/.{name}.tmp"
+    directory, slash, name = path.rpartition("/")
+    return f"{directory}{slash}.{name}.tmp"
 
 
 def remove(path: str) -> bool:
@@ -65,6 +69,41 @@ def remove(path: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
+
+
+def same_file(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether two statuses are of one file."""
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+
+
+def is_directory(path: str) -> bool:
+    """Whether there is a directory of that name."""
+    try:
+        return os.stat(path).st_mode & S_IFMT == S_IFDIR
+    except OSError:
+        return False
+
+
+def list_directory(path: str) -> list[str]:
+    """The names in a directory, none where there is no such directory. Raises OSError for every other reason."""
+    try:
+        return os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def make_directory(path: str, mode: int) -> None:
+    """Make a directory, with its parents (mode 0777 less the umask), unless it is there. Raises OSError."""
+    if is_directory(path):
+        return
+    parent = path.rstrip("/").rpartition("/")[0]
+    if parent:
+        make_directory(parent, 0o777)
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:  # another plugin was faster, or it is a file
+        if not is_directory(path):
+            raise
 
 
 class FileLock:

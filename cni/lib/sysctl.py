@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from cni.lib.lean import os
 
 
 def path(name: str) -> str:
