@@ -61,15 +61,19 @@ class Lan:
             self.end(process)
         _ip(*(f"netns del {name}" for name in (self.host, *self.pods)))
 
-    def start(self, argv: list[str], log: str) -> subprocess.Popen[bytes]:
-        """Start a program in the host namespace; its output goes to a file of that name."""
+    def start(self, argv: list[str], log: str, netns: str = "") -> subprocess.Popen[bytes]:
+        """Start a program on the host, or in another namespace; its output goes to a file of that name."""
         with (self.directory / log).open("ab") as output:
-            process = subprocess.Popen(self._on_host(argv), stdout=output, stderr=output, cwd=_REPOSITORY)
+            process = subprocess.Popen(self._inside(argv, netns), stdout=output, stderr=output, cwd=_REPOSITORY)
         self._processes.append(process)
         return process
 
-    def _on_host(self, argv: list[str]) -> list[str]:
-        return ["nsenter", f"--net=/run/netns/{self.host}", *argv]
+    def _inside(self, argv: list[str], netns: str = "") -> list[str]:
+        return ["nsenter", f"--net=/run/netns/{netns or self.host}", *argv]
+
+    def ip(self, *lines: str, netns: str = "") -> None:
+        """Run lines of ip(8) on the host or in another namespace."""
+        _ip(*lines, netns=netns or self.host)
 
     def end(self, process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None:
         """Send a signal and wait for the end."""
@@ -78,12 +82,20 @@ class Lan:
         if process in self._processes:
             self._processes.remove(process)
 
-    def start_server(self, *options: str) -> subprocess.Popen[bytes]:
+    def move_server_to_pod(self, pod: int) -> str:
+        """Make a pod's namespace the server's: from here on the host has no address on the pods' segment."""
+        self.ip(f"addr del {SERVER}/24 dev br0")
+        self.ip(f"addr add {SERVER}/24 dev eth0", "link set eth0 up", netns=self.pods[pod])
+        return self.pods[pod]
+
+    def start_server(self, *options: str, netns: str = "") -> subprocess.Popen[bytes]:
         """Start dnsmasq; it is ready when it has opened its port."""
-        argv = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface=br0", "--no-ping"]
+        interface = "eth0" if netns else "br0"
+        argv = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--no-ping"]
+        argv += [f"--interface={interface}"]
         argv += ["--log-facility=-", f"--dhcp-leasefile={self.leases_file}", "--pid-file=", "--user=root", *options]
         ready = self.log("dnsmasq").count("DHCP, IP range")
-        process = self.start(argv, "dnsmasq")
+        process = self.start(argv, "dnsmasq", netns)
         wait_until(lambda: self.log("dnsmasq").count("DHCP, IP range") > ready, "dnsmasq")
         return process
 
@@ -95,7 +107,7 @@ class Lan:
 
     def run_daemon(self) -> subprocess.CompletedProcess[str]:
         """Run a daemon that is expected to end by itself."""
-        argv = self._on_host(self._daemon_command(official=False))
+        argv = self._inside(self._daemon_command(official=False))
         return subprocess.run(argv, cwd=_REPOSITORY, capture_output=True, text=True, timeout=10)
 
     def _daemon_command(self, official: bool) -> list[str]:
@@ -118,6 +130,17 @@ class Lan:
             [OFFICIAL_PLUGIN] if official else OUR_PLUGIN, input=json.dumps(self.conf(**(conf or {}))),
             env=self.environment(verb, pod, args), cwd=_REPOSITORY, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
+
+    def start_call(self, verb: str, pod: int) -> subprocess.Popen[bytes]:
+        """Start the plugin for a pod and do not wait."""
+        conf_file = self.directory / "conf"
+        conf_file.write_text(json.dumps(self.conf()))
+        with conf_file.open() as stdin:
+            process = subprocess.Popen(
+                OUR_PLUGIN, stdin=stdin, stdout=subprocess.DEVNULL, env=self.environment(verb, pod), cwd=_REPOSITORY
+            )
+        self._processes.append(process)
+        return process
 
     def environment(self, verb: str, pod: int, args: str = "") -> dict[str, str]:
         """The variables of one call."""

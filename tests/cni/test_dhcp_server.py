@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -151,6 +153,110 @@ def test_release_when_the_interface_is_gone_already(lan: Lan) -> None:
     subprocess.run(["ip", "-n", lan.pods[0], "link", "del", "eth0"], check=True)
     assert lan.call("DEL", 0).returncode == 0
     wait_until(lambda: lan.server_leases() == {}, "the server to see the release")
+
+
+@pytest.mark.parametrize("kind", ["veth", "macvlan"])
+def test_release_to_a_server_that_only_the_pods_reach(lan: Lan, kind: str) -> None:
+    """The host has no address there, so the release leaves as a frame on the bridge, or on the macvlan's master."""
+    lan.start_server(RANGE, netns=lan.move_server_to_pod(1))
+    lan.start_daemon()
+    if kind == "macvlan":
+        lan.ip("link del p0", f"link add link br0 name eth0 netns {lan.pods[0]} type macvlan mode bridge")
+    lan.add(0)
+    assert list(lan.server_leases()) == ["c0/lan/eth0"]
+    lan.ip("link del eth0", netns=lan.pods[0])
+    assert lan.call("DEL", 0).returncode == 0
+    wait_until(lambda: lan.server_leases() == {}, "the server to see the release")
+
+
+def test_behind_the_bridge_plugin(lan: Lan, plugin_dir: Path) -> None:
+    """The whole chain as a runtime runs it: bridge, which asks dhcp, which asks the daemon."""
+    lan.start_server(RANGE)
+    lan.start_daemon()
+    lan.ip("link del p0")
+    conf = json.dumps({**lan.conf(), "bridge": "br0"})
+
+    def bridge(verb: str) -> subprocess.CompletedProcess[str]:
+        environment = {**lan.environment(verb, 0), "CNI_PATH": str(plugin_dir)}
+        argv = ["nsenter", f"--net=/run/netns/{lan.host}", str(plugin_dir / "bridge")]
+        return subprocess.run(argv, input=conf, env=environment, capture_output=True, text=True, timeout=60)
+
+    result = json.loads(bridge("ADD").stdout)
+    assert lan.addresses(0) == [result["ips"][0]["address"]]
+    assert lan.server_leases() == {"c0/lan/eth0": result["ips"][0]["address"].removesuffix("/24")}
+    assert bridge("DEL").returncode == 0
+    wait_until(lambda: lan.server_leases() == {}, "the server to see the release")
+    assert bridge("DEL").returncode == 0
+
+
+def test_plugin_that_is_killed_leaves_no_lease(lan: Lan) -> None:
+    """Its connection ends before the daemon has an answer, so nobody would ever use or release the lease."""
+    lan.start_daemon()
+    waiting = lan.start_call("ADD", 0)
+    wait_until(lambda: "acquiring lease" in lan.log("daemon"), "the call to reach the daemon")
+    lan.end(waiting, signal.SIGKILL)
+    lan.start_server(RANGE)
+    lan.add(1)
+    assert list(lan.server_leases()) == ["c1/lan/eth0"]
+    assert lan.server_count("DHCPDISCOVER") == 1
+
+
+def test_daemon_survives_nonsense(lan: Lan) -> None:
+    lan.start_server(RANGE)
+    lan.start_daemon()
+    for nonsense in (b"", b"GET / HTTP/1.0\n\n", b"CONNECT /_goRPC_ HTTP/1.0\n\n\xf8\xff\xff", b"x" * 10_000):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(lan.socket_path)
+            connection.sendall(nonsense)
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(5)
+            while connection.recv(1000):
+                pass
+    assert lan.add(0)["ips"]
+
+
+SHORT_LEASES = """
+import socket
+from dataclasses import replace
+from cni.dhcp.message import Kind, Option, decode
+
+server, address, mask = (socket.inet_aton(text) for text in ("10.9.0.1", "10.9.0.77", "255.255.255.0"))
+options = {Option.SERVER_ID: server, Option.LEASE_TIME: bytes([0, 0, 0, 2]), Option.SUBNET_MASK: mask}
+options[Option.ROUTER] = server
+answers = {Kind.DISCOVER: Kind.OFFER, Kind.REQUEST: Kind.ACK}
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as endpoint:
+    endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"br0")
+    endpoint.bind(("", 67))
+    print("ready", flush=True)
+    while True:
+        message = decode(endpoint.recv(2000))
+        if message.kind in answers:
+            answer = replace(message, op=2, kind=answers[message.kind], yiaddr=address, options=options)
+            endpoint.sendto(answer.encode(), ("255.255.255.255", 68))
+            print(answer.kind.name, flush=True)
+"""
+
+
+def test_lease_that_expires_and_comes_back(lan: Lan) -> None:
+    """dnsmasq's shortest lease is two minutes; this server's is two seconds."""
+
+    def start_server() -> subprocess.Popen[bytes]:
+        n_before = lan.log("short").count("ready")
+        process = lan.start([sys.executable, "-c", SHORT_LEASES], "short")
+        wait_until(lambda: lan.log("short").count("ready") > n_before, "the server")
+        return process
+
+    server = start_server()
+    lan.start_daemon()
+    lan.add(0)
+    assert lan.addresses(0) == ["10.9.0.77/24"]
+    wait_until(lambda: lan.log("short").count("ACK") >= 2, "a renewal")
+    lan.end(server)
+    wait_until(lambda: lan.addresses(0) == [], "the address to be taken away")
+    start_server()
+    wait_until(lambda: lan.addresses(0) == ["10.9.0.77/24"], "the address to come back")
+    lan.call("DEL", 0)
 
 
 def test_pod_that_vanishes_gives_its_lease_back(lan: Lan) -> None:
