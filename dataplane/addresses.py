@@ -5,3 +5,13 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
+
+
+def address_of(packed: bytes) -> Address:
+    """The address in 4 or 16 bytes, network order."""
+    return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
+
+
+def network_of(packed: bytes, length: int) -> Network:
+    """The network of the address in 4 or 16 bytes, with a prefix of `length` bits."""
+    return IPv4Network((packed, length)) if len(packed) == 4 else IPv6Network((packed, length))

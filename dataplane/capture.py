@@ -119,6 +119,11 @@ class Capture:
         backend = status["backend"]
         if backend is None:
             raise NodeError(f"the node is {status['phase']} and has no devices yet; see `udplane status`")
+        if backend["type"] != "udp":
+            where = backend["device"] or backend["interface"]
+            raise NodeError(
+                f"the kernel moves the packets of the {backend['type']} backend; watch them with `tcpdump -i {where}`"
+            )
         self._request = request
         self._here = ip_address(backend["address"])
         self._owners = [
@@ -127,7 +132,7 @@ class Capture:
             if peer["reachable"]
             for subnet in peer["subnets"]
         ]
-        self._inner = Tap(backend["tun"])
+        self._inner = Tap(backend["device"])
         self._outer = Tap(backend["interface"], bpf.udp_port_program(backend["port"]))
         self._port = backend["port"]
         self.captured = 0

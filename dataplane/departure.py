@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from dataplane import firewall, netdev
+from dataplane import firewall
 from dataplane.control import ControlClient
 from dataplane.errors import NodeError, UdplaneError
+from dataplane.leftovers import remove_leftovers
 from dataplane.netns import current_netns, enter_netns_of
 from dataplane.run_directory import NodeRecord, RunDirectory
 from dataplane.stores.base import open_store
@@ -76,8 +77,7 @@ def _clean_host(record: NodeRecord) -> Iterator[str]:
         raise NodeError(f"cannot remove {record.subnet_file}: {error.strerror}; run as root") from error
     firewall.remove_rules()
     yield "removed the firewall rules"
-    if netdev.remove_tun(record.tun):
-        yield f"removed {record.tun} with its addresses and routes"
+    yield from remove_leftovers(record.leftovers)
 
 
 def _release(record: NodeRecord, etcd_password: str) -> str:

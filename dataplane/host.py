@@ -15,13 +15,11 @@ from dataplane.errors import NodeError
 from dataplane.firewall import Firewall, RuleSet, forward_rules, masquerade_rules
 from dataplane.lease import Lease, LeaseEvent, Subnets
 from dataplane.options import NodeOptions
+from dataplane.report import backend_line
 from dataplane.subnet import NetworkConfig
 from dataplane.subnet_file import SubnetFile
 
 _log = logging.getLogger(__name__)
-
-REFRESH_SECONDS = 60.0
-"""How often learned path MTUs are looked after; the kernel keeps them for ten minutes."""
 
 
 class NodeHost:
@@ -40,7 +38,7 @@ class NodeHost:
         remember: Callable[[Lease], None],
         on_error: Callable[[Exception], None],
     ) -> None:
-        """`remember` notes the own lease; `on_error` is called, by any thread, when packets are moved no more."""
+        """Blocks for milliseconds. `remember` notes the own lease; any thread may call `on_error` if the backend fails."""
         self.backend: Backend = open_backend(BackendContext(options, config, interface, on_error))
         self.firewall: Firewall | None = None
         self.rules_trouble = ""
@@ -54,11 +52,7 @@ class NodeHost:
     async def take_up(self, lease: Lease) -> None:
         """Set everything up for `lease`. NodeError if that cannot be."""
         await in_thread(self._set_up, lease)
-        report = self.backend.report()
-        _log.info(
-            "ready: %s on %s with MTU %d, engine %s, underlay %s port %d",
-            *(lease.subnets, report["tun"], report["mtu"], report["engine"], report["address"], report["port"]),
-        )
+        _log.info("ready: %s by %s", lease.subnets, backend_line(self.backend.report()))
 
     def remember(self, lease: Lease) -> None:
         """Note the own lease."""
@@ -86,7 +80,7 @@ class NodeHost:
     async def refresh(self) -> None:
         """Have the backend look after what ages. Never ends."""
         while True:
-            await asyncio.sleep(REFRESH_SECONDS)
+            await asyncio.sleep(self.backend.refresh_seconds)
             await in_thread(self.backend.refresh)
 
     def _set_up(self, lease: Lease) -> None:

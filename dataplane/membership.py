@@ -138,7 +138,11 @@ class Membership:
             _log.warning("cannot %s the lease: %s; trying again", action.value, error)
 
     async def _take_up(self, lease: Lease) -> None:
-        """Make host and peers fit the lease. One that was only extended changes nothing there."""
+        """Make host and peers fit the lease. One that was only extended changes nothing there.
+
+        It is noted first: a node that is killed in the middle of this must know what it has to give back.
+        """
+        self._host.remember(lease)
         if self.lease is None or self.lease.subnets != lease.subnets:
             if self.lease is not None:
                 _log.error("this node's subnet is %s now; start the pods of %s anew", lease.subnets, self.lease.subnets)
@@ -146,7 +150,6 @@ class Membership:
             await self._adopt(lease)
             await self._announce(lease)
         self.lease = lease
-        self._host.remember(lease)
 
     async def _announce(self, lease: Lease) -> None:
         """Tell the store that the node forwards packets; it goes on doing so if the store does not listen."""

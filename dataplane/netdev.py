@@ -1,15 +1,15 @@
-"""The node's network devices, through netlink: which interface faces the underlay, and what the TUN needs.
+"""The node's network devices, through netlink: which interface faces the underlay, and what its own device needs.
 
 All calls block for a few milliseconds, so the node makes them in a thread. Each says what is to be and changes only
 what differs: a node that was killed and comes back finds its device as it left it, and pods notice nothing.
 
-What the TUN device gets:
+What the device gets, be it a TUN or a vxlan device:
 
 - the base address of the node's subnet with a full-length prefix, as flannel does. The node's own packets and its ICMP
   errors into the overlay carry it;
 - an MTU that leaves room for the outer headers, and a transmit queue long enough for bursts;
-- one route for each whole pod network, with that address as source;
-- `accept_local`, since the ICMP errors that the node puts into the TUN come from the TUN's own address, and
+- a TUN: one route for each whole pod network, with that address as source;
+- `accept_local`, since the ICMP errors that the node puts into a TUN come from the TUN's own address, and
   `rp_filter` loose, so that a host route which takes a part of the pod network elsewhere does not silence
   peers; no IPv6 link-local address, as nobody on the other side would answer it.
 """
@@ -47,11 +47,19 @@ _FORWARDING = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
 
 @dataclass(frozen=True, slots=True)
 class ExternalInterface:
-    """The interface that faces the underlay; `address` is the one that the node's UDP socket is bound to."""
+    """The interface that faces the underlay; `address` is the one that the node's UDP socket is bound to.
+
+    `addresses` are all that other nodes can send to, of both families.
+    """
 
     name: str
     mtu: int
     address: Address
+    addresses: tuple[Address, ...] = ()
+
+    def address_of(self, version: int) -> Address | None:
+        """The address of a family that the node uses: `address` if it is of that family, else the first there is."""
+        return next((a for a in (self.address, *self.addresses) if a.version == version), None)
 
 
 def external_interface(wanted: str = "", public_ip: Address | None = None) -> ExternalInterface:
@@ -64,27 +72,35 @@ def external_interface(wanted: str = "", public_ip: Address | None = None) -> Ex
     if address is not None and public_ip is not None and address.version != public_ip.version:
         raise NodeError(f"--iface {address} and --public-ip {public_ip} are of two families; the underlay has one")
     versions = [public_ip.version] if public_ip else [address.version] if address else [4, 6]
-    with _netlink("find the external interface") as ip:
+    with netlink("find the external interface") as ip:
         index = _find_interface(ip, wanted, address, versions)
         link = ip.get_links(index)[0]
         name, mtu = str(link.get_attr("IFLA_IFNAME")), int(link.get_attr("IFLA_MTU"))
-        usable = [a for version in versions for a in _addresses(ip, index, version)]
+        found = [a for version in (4, 6) for a in _addresses(ip, index, version)]
+    usable = [a for version in versions for a in found if a.version == version]
     preferred = next((a for a in (address, public_ip) if a in usable), None)
     if preferred is None and not usable:
         kinds = " or ".join(f"IPv{version}" for version in versions)
         raise NodeError(f"interface {name} has no usable {kinds} address; give it one or choose another with --iface")
-    return ExternalInterface(name, mtu, preferred or usable[0])
+    return ExternalInterface(name, mtu, preferred or usable[0], tuple(found))
 
 
-def configure_tun(name: str, addresses: Sequence[Address], networks: Sequence[Network], mtu: int) -> None:
-    """Give the existing TUN device `name` exactly these addresses and routes, and bring it up."""
-    for network in networks:
-        if mtu < MINIMUM_MTU[network.version]:
+def usable_addresses() -> list[tuple[str, Address]]:
+    """Every interface by name with each address that other nodes can send to."""
+    with netlink("list the addresses of interfaces") as ip:
+        links = [(str(link.get_attr("IFLA_IFNAME")), link["index"]) for link in ip.get_links()]
+        return [(name, a) for name, index in links for version in (4, 6) for a in _addresses(ip, index, version)]
+
+
+def configure_device(name: str, addresses: Sequence[Address], networks: Sequence[Network], mtu: int) -> None:
+    """Give the existing device `name` exactly these addresses and routes for whole `networks`, and bring it up."""
+    for address in addresses:
+        if mtu < MINIMUM_MTU[address.version]:
             raise NodeError(
-                f"only {mtu} bytes of MTU are left for {name}, but IPv{network.version} needs "
-                f"{MINIMUM_MTU[network.version]}; raise the MTU of the external interface"
+                f"only {mtu} bytes of MTU are left for {name}, but IPv{address.version} needs "
+                f"{MINIMUM_MTU[address.version]}; raise the MTU of the external interface"
             )
-    with _netlink(f"configure {name}") as ip:
+    with netlink(f"configure {name}") as ip:
         (index,) = ip.link_lookup(ifname=name) or _no_device(name)
         _set_device_sysctls(name, {address.version for address in addresses})
         ip.link("set", index=index, mtu=mtu, txqlen=TX_QUEUE_LEN, state="up")
@@ -92,12 +108,12 @@ def configure_tun(name: str, addresses: Sequence[Address], networks: Sequence[Ne
         _set_routes(ip, index, networks, {address.version: address for address in addresses})
 
 
-def remove_tun(name: str) -> bool:
-    """Delete the TUN device `name` with its addresses and routes. False if there is none, NodeError if it is no TUN."""
-    with _netlink(f"remove {name}") as ip:
+def remove_device(name: str, kind: str) -> bool:
+    """Delete the device `name` with its addresses and routes. False if there is none, NodeError if it is no `kind`."""
+    with netlink(f"remove {name}") as ip:
         for index in ip.link_lookup(ifname=name):
-            if _link_kind(ip.get_links(index)[0]) != "tun":
-                raise NodeError(f"{name} is not a TUN device and stays; name the node's own with --tun")
+            if link_kind(ip.get_links(index)[0]) != kind:
+                raise NodeError(f"{name} is not a {kind} device and stays; it is not the node's own")
             ip.link("del", index=index)
             return True
     return False
@@ -142,12 +158,24 @@ def write_sysctl(key: str, value: int) -> None:
 
 def device_routes(name: str) -> list[Network]:
     """The destinations of the main table's routes through the device `name`."""
-    with _netlink(f"read the routes of {name}") as ip:
+    with netlink(f"read the routes of {name}") as ip:
         return [
             _destination(route)
             for index in ip.link_lookup(ifname=name)
             for version in (4, 6)
             for route in _main_routes(ip, index, version)
+        ]
+
+
+def on_link_networks(name: str) -> list[Network]:
+    """The networks whose hosts are on the link of the interface `name`: those it has routes to without a gateway."""
+    with netlink(f"read the routes of {name}") as ip:
+        return [
+            _destination(route)
+            for index in ip.link_lookup(ifname=name)
+            for version in (4, 6)
+            for route in _main_routes(ip, index, version)
+            if route["dst_len"] and not route.get_attr("RTA_GATEWAY") and not route.get_attr("RTA_VIA")
         ]
 
 
@@ -192,10 +220,11 @@ def _flags(address: Any) -> int:
 
 
 def _no_device(name: str) -> Sequence[int]:
-    raise NodeError(f"the TUN device {name} has vanished; start the node again")
+    raise NodeError(f"the device {name} has vanished; start the node again")
 
 
-def _link_kind(link: Any) -> str:
+def link_kind(link: Any) -> str:
+    """What a link is, in the words of ip(8): `tun`, `vxlan`, ...; empty for a physical one."""
     info = link.get_attr("IFLA_LINKINFO")
     return str(info.get_attr("IFLA_INFO_KIND")) if info else ""
 
@@ -241,7 +270,7 @@ def _destination(route: Any) -> Network:
 
 
 @contextmanager
-def _netlink(attempt: str) -> Iterator[Any]:
+def netlink(attempt: str) -> Iterator[Any]:
     """A netlink socket; what goes wrong with it becomes one line about `attempt`."""
     try:
         with IPRoute() as ip:

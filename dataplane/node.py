@@ -16,11 +16,8 @@ again.
 """
 
 import asyncio
-import contextlib
 import logging
-import os
 import signal
-import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -28,11 +25,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from dataplane import control, netdev
-from dataplane.concurrency import first_failure
+from dataplane import control, netdev, supervisor
+from dataplane.concurrency import first_failure, in_thread
 from dataplane.errors import NodeError, NoNetworkConfigError, StoreError
 from dataplane.host import NodeHost
 from dataplane.lease import Lease, Subnets
+from dataplane.leftovers import Leftovers, remove_leftovers
 from dataplane.membership import Membership
 from dataplane.netns import current_netns
 from dataplane.options import NodeOptions
@@ -48,10 +46,14 @@ _RETRY_SECONDS = 1.0
 _ANSWER_SECONDS = 8.0
 
 
+Fit = Callable[[NodeOptions, NetworkConfig], NodeOptions]
+
+
 class Node:
     """One node. Make it and `run` it, once."""
 
-    def __init__(self, options: NodeOptions, store_options: StoreOptions) -> None:
+    def __init__(self, options: NodeOptions, store_options: StoreOptions, fit: Fit | None = None) -> None:
+        """`fit` decides options that depend on the network config, once that is known; it may raise UdplaneError."""
         if options.net_config_path:
             store_options = replace(store_options, net_config_path=options.net_config_path)
         self._options = options
@@ -59,7 +61,13 @@ class Node:
         self._store: Store = open_store(options.store, store_options)
         self._run_directory = RunDirectory(options.run_dir)
         self._state = NodeState(options)
+        self._fit = fit
         self._stopping = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether pods' packets are forwarded and the subnet file is written."""
+        return self._state.phase == "ready"
 
     async def run(self) -> None:
         """Run until SIGTERM, SIGINT or `POST /v1/stop`; UdplaneError when the node cannot go on."""
@@ -83,6 +91,7 @@ class Node:
                     raise
             finally:
                 self._state.phase = "stopping"
+                supervisor.notify("STOPPING=1")
                 if self._state.host is not None:
                     await asyncio.to_thread(self._state.host.backend.stop)
                 await self._store.close()
@@ -102,8 +111,7 @@ class Node:
             return HTTPStatus.ACCEPTED, {"stopping": True}
 
         def health() -> control.Answer:
-            ready = self._state.phase == "ready"
-            return HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE, {"phase": self._state.phase}
+            return HTTPStatus.OK if self.ready else HTTPStatus.SERVICE_UNAVAILABLE, {"phase": self._state.phase}
 
         listener = stack.enter_context(control.control_socket(self._run_directory.control_socket))
         routes: control.Routes = {
@@ -120,17 +128,23 @@ class Node:
         """Steps 2 to 5."""
         self._state.phase = "waiting for the network config"
         config = await self._network_config()
+        if self._fit is not None:
+            self._options = self._state.options = await in_thread(self._fit, self._options, config)
         interface = await asyncio.to_thread(netdev.external_interface, self._options.iface, self._options.public_ip)
         broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        host = NodeHost(self._options, config, interface, remember=self._remember, on_error=_failing_with(broken))
+        host = await in_thread(
+            lambda: NodeHost(self._options, config, interface, remember=self._remember, on_error=_failing_with(broken))
+        )
+        await in_thread(self._clear_up_after_another_backend, host.backend.leftovers)
         membership = Membership(self._store, host, self._request, self._options.subnet_lease_renew_margin * 60.0)
         self._state.config, self._state.host, self._state.membership = config, host, membership
         self._state.phase = "waiting for a lease"
         await membership.join()
         self._state.phase = "ready"
-        _notify_supervisor("READY=1")
+        supervisor.notify("READY=1")
         await first_failure(
-            membership.keep_lease(), membership.follow_peers(), host.look_after_rules(), host.refresh(), _wait(broken)
+            membership.keep_lease(), membership.follow_peers(), host.look_after_rules(), host.refresh(), _wait(broken),
+            supervisor.watchdog(),
         )
 
     async def _network_config(self) -> NetworkConfig:
@@ -163,10 +177,21 @@ class Node:
         return AcquireRequest(self._state.host.backend.attrs, previous, self._options.node_name)
 
     def _remember(self, lease: Lease) -> None:
-        tun, subnet_file = self._options.tun, self._options.subnet_file.absolute()
+        assert self._state.host is not None
+        leftovers, subnet_file = self._state.host.backend.leftovers, self._options.subnet_file.absolute()
         self._run_directory.remember(
-            NodeRecord(self._options.store, self._store_options, lease, tun, subnet_file, current_netns())
+            NodeRecord(self._options.store, self._store_options, lease, leftovers, subnet_file, current_netns())
         )
+
+    def _clear_up_after_another_backend(self, own: Leftovers) -> None:
+        """Take away what the node had when the network config named another backend."""
+        try:
+            record = self._run_directory.recall()
+            if record is not None and record.netns == current_netns():
+                for line in remove_leftovers(record.leftovers, keep=own):
+                    _log.info("%s, left by another backend", line)
+        except NodeError as error:
+            _log.warning("cannot see what an earlier start left here: %s", error)
 
 
 def _failing_with(future: asyncio.Future[None]) -> Callable[[Exception], None]:
@@ -191,12 +216,3 @@ def _read_config(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError as error:
         raise NodeError(f"cannot read the network config {path}: {error.strerror}; see --net-config-path") from error
-
-
-def _notify_supervisor(message: str) -> None:
-    """Tell systemd, if it is there and waits for it (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
-            # A name that begins with @ is an abstract one, whose first byte is zero.
-            sock.sendto(message.encode(), "\0" + address[1:] if address.startswith("@") else address)

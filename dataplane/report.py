@@ -30,11 +30,11 @@ def render_peers(peers: Sequence[Status]) -> str:
     for peer in peers:
         subnets = " ".join(peer["subnets"])
         if not peer["reachable"]:
-            rows.append((subnets, "no address of the underlay's family", "", "", "", ""))
+            rows.append((subnets, f"no way: {peer['trouble']}", "", "", "", ""))
             continue
         seen = peer["last_seen_seconds"]
-        ago = "never" if seen is None else f"{duration(seen)} ago"
-        sent, received = size(peer["tx_bytes"]), size(peer["rx_bytes"])
+        ago = "-" if peer["rx_bytes"] is None else "never" if seen is None else f"{duration(seen)} ago"
+        sent, received = ("-" if peer[key] is None else size(peer[key]) for key in ("tx_bytes", "rx_bytes"))
         rows.append((subnets, _endpoint(peer["address"], peer["port"]), str(peer["mtu"]), ago, sent, received))
     return table(rows) if peers else "no peers yet\n"
 
@@ -78,20 +78,23 @@ def _lease_lines(status: Status) -> list[str]:
 def _backend_lines(backend: Status | None) -> list[str]:
     if backend is None:
         return []
-    where = _endpoint(backend["address"], backend["port"])
-    lines = [
-        _line(
-            "backend",
-            f"{backend['type']}, {where} on {backend['interface']}, {backend['tun']} with MTU {backend['mtu']}",
-        ),
-        _line("engine", f"{backend['engine']}, {_plural(backend['workers'], 'worker')}"),
-    ]
+    lines = [_line("backend", backend_line(backend))]
+    if "engine" not in backend:
+        return lines
+    lines.append(_line("engine", f"{backend['engine']}, {_plural(backend['workers'], 'worker')}"))
     plain = ", ".join(f"{name} {state}" for name, state in backend["features"].items() if "(" not in state)
     explained = [f"{name} {state}" for name, state in backend["features"].items() if "(" in state]
     lines += [_line("", text) for text in (plain, *explained) if text]
     if backend["receive_overruns"]:
         lines.append(_line("", f"{backend['receive_overruns']} datagrams lost because the receive buffer was full"))
     return lines
+
+
+def backend_line(backend: Status) -> str:
+    """A backend in one line, from its report."""
+    where = _endpoint(backend["address"], backend["port"])
+    device = f"{backend['device']} with " if backend["device"] else ""
+    return f"{backend['type']}, {where} on {backend['interface']}, {device}MTU {backend['mtu']}"
 
 
 def _rules_text(firewall: Status) -> str:
@@ -106,7 +109,9 @@ def _line(label: str, text: str) -> str:
     return f"{label:10}{text}"
 
 
-def _endpoint(address: str, port: int) -> str:
+def _endpoint(address: str, port: int | None) -> str:
+    if port is None:
+        return address
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 

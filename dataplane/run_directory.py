@@ -17,10 +17,12 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from ipaddress import ip_network
 from pathlib import Path
 
 from dataplane.errors import NodeError, UdplaneError
 from dataplane.lease import Lease, LeaseAttrs, Subnets
+from dataplane.leftovers import Leftovers
 from dataplane.stores.base import StoreOptions
 
 
@@ -31,7 +33,7 @@ class NodeRecord:
     store: str
     store_options: StoreOptions
     lease: Lease
-    tun: str
+    leftovers: Leftovers
     subnet_file: Path
     netns: str
     """Which network namespace the device is in: `net:[4026531840]`."""
@@ -44,7 +46,8 @@ class NodeRecord:
             "store": self.store,
             "store_options": options,
             "lease": lease | {"node": self.lease.node},
-            "tun": self.tun,
+            "devices": dict(self.leftovers.devices),
+            "routed_networks": [str(network) for network in self.leftovers.networks],
             "subnet_file": str(self.subnet_file),
             "netns": self.netns,
         }
@@ -61,7 +64,10 @@ class NodeRecord:
             lease=Lease(
                 Subnets.from_key(lease["key"]), LeaseAttrs.from_json(lease["value"]), lease["expires"], lease["node"]
             ),
-            tun=str(document["tun"]),
+            leftovers=Leftovers(
+                {str(name): str(kind) for name, kind in document["devices"].items()},
+                tuple(ip_network(text) for text in document["routed_networks"]),
+            ),
             subnet_file=Path(document["subnet_file"]),
             netns=str(document["netns"]),
         )
@@ -116,7 +122,7 @@ class RunDirectory:
             return NodeRecord.from_json(self._record.read_text())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError, UdplaneError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, UdplaneError) as error:
             raise NodeError(
                 f"{self._record} cannot be read ({error}); remove it, and the device with `ip link delete` yourself"
             ) from error

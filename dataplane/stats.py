@@ -62,8 +62,8 @@ def _peer_rows(before: Status, after: Status, seconds: float) -> list[tuple[str,
     rates = []
     for peer in after["peers"]:
         old = earlier.get(tuple(peer["subnets"]), {})
-        if peer["reachable"]:
-            sent, received = (_rate(peer[key], old.get(key, 0), seconds) for key in ("tx_bytes", "rx_bytes"))
+        if peer["reachable"] and peer["tx_bytes"] is not None:
+            sent, received = (_rate(peer[key], old.get(key) or 0, seconds) for key in ("tx_bytes", "rx_bytes"))
             rates.append((sent + received, peer, sent, received))
     rates.sort(key=lambda entry: entry[0], reverse=True)
     return [
@@ -73,7 +73,7 @@ def _peer_rows(before: Status, after: Status, seconds: float) -> list[tuple[str,
 
 
 def _totals(status: Status, direction: str) -> tuple[int, int, int]:
-    """Packets and bytes forwarded, and packets dropped, in a direction; zeros for a node that has no lease yet."""
+    """Packets and bytes forwarded, and packets dropped, in a direction; zeros where nothing is counted (yet)."""
     if status["counters"] is None:
         return 0, 0, 0
     counts = status["counters"][direction]

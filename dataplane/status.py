@@ -8,7 +8,7 @@ from typing import Any
 
 from dataplane import __version__
 from dataplane.backends.base import PeerState
-from dataplane.counters import Counters
+from dataplane.counters import Counters, PeerCounters
 from dataplane.host import NodeHost
 from dataplane.lease import Lease
 from dataplane.membership import Membership
@@ -34,6 +34,7 @@ class NodeState:
 def node_status(state: NodeState) -> dict[str, Any]:
     """Everything about a node; called in the thread of its event loop."""
     host, membership = state.host, state.membership
+    counters = host.backend.counters() if host is not None else None
     refused = membership.table.refused.values() if membership is not None and membership.table is not None else ()
     return {
         "version": __version__,
@@ -51,7 +52,7 @@ def node_status(state: NodeState) -> dict[str, Any]:
         "subnet_file": str(state.options.subnet_file),
         "peers": _peers(host, membership),
         "refused": [_lease(lease) for lease in refused],
-        "counters": counters_document(host.backend.counters()) if host is not None else None,
+        "counters": counters_document(counters) if counters is not None else None,
     }
 
 
@@ -111,23 +112,26 @@ def _firewall(options: NodeOptions, host: NodeHost | None) -> dict[str, Any]:
 def _peers(host: NodeHost | None, membership: Membership | None) -> list[dict[str, Any]]:
     if host is None or membership is None or membership.table is None:
         return []
-    states = host.backend.peers()
-    return [_lease(lease) | _traffic(states.get(key)) for key, lease in membership.table.peers.items()]
+    states, troubles = host.backend.peers(), host.backend.unreachable()
+    return [
+        _lease(lease) | {"trouble": troubles.get(key, "")} | _peer(states.get(key))
+        for key, lease in membership.table.peers.items()
+    ]
 
 
-def _traffic(state: PeerState | None) -> dict[str, Any]:
-    """Where a peer is and what went to and fro; `last_seen_seconds` is None for one that was never heard."""
+def _peer(state: PeerState | None) -> dict[str, Any]:
+    """Where a peer is and what went to and fro."""
     if state is None:
         return {"reachable": False}
-    heard = state.traffic.last_rx_ns
-    return {
-        "reachable": True,
-        "address": str(state.address),
-        "port": state.port,
-        "mtu": state.mtu,
-        "last_seen_seconds": round((time.monotonic_ns() - heard) / 1e9, 1) if heard else None,
-        "tx_packets": state.traffic.tx_packets,
-        "tx_bytes": state.traffic.tx_bytes,
-        "rx_packets": state.traffic.rx_packets,
-        "rx_bytes": state.traffic.rx_bytes,
-    }
+    where = {"address": str(state.address), "port": state.port, "mtu": state.mtu}
+    return {"reachable": True} | where | _traffic(state.traffic)
+
+
+def _traffic(traffic: PeerCounters | None) -> dict[str, Any]:
+    """The counts, all None where nobody counts; `last_seen_seconds` is None for a peer that was never heard."""
+    names = ("tx_packets", "tx_bytes", "rx_packets", "rx_bytes")
+    if traffic is None:
+        return dict.fromkeys(("last_seen_seconds", *names))
+    heard = traffic.last_rx_ns
+    seen = round((time.monotonic_ns() - heard) / 1e9, 1) if heard else None
+    return {"last_seen_seconds": seen} | {name: getattr(traffic, name) for name in names}

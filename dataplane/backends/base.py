@@ -6,17 +6,16 @@ device for the node's own lease (`take_up`), and follows the peers (`apply`). It
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Protocol
 
+from dataplane.addresses import Address
 from dataplane.counters import Counters, PeerCounters
 from dataplane.errors import ConfigError
 from dataplane.lease import Lease, LeaseAttrs, LeaseEvent
+from dataplane.leftovers import Leftovers
 from dataplane.netdev import ExternalInterface
 from dataplane.options import NodeOptions
 from dataplane.subnet import NetworkConfig
-
-Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +30,27 @@ class BackendContext:
 
 @dataclass(frozen=True, slots=True)
 class PeerState:
-    """One peer as the backend sees it: where it is, the largest inner packet on the way there, and its traffic."""
+    """One peer as the backend sees it: where it is, the largest inner packet on the way there, and its traffic.
+
+    `port` is None where pods' packets travel as they are, `traffic` where the kernel moves them and does not count.
+    """
 
     address: Address
-    port: int
+    port: int | None
     mtu: int
-    traffic: PeerCounters
+    traffic: PeerCounters | None
 
 
 class Backend(Protocol):
-    """One way to move packets between nodes. Its methods may block for milliseconds and are called one at a time."""
+    """One way to move packets between nodes.
+
+    It is made, and its methods are called, in threads that may block for milliseconds; the properties do not block.
+    `refresh`, and what only tells (`counters`, `peers`, `unreachable`, `report`), may be called while another method
+    runs, other methods one at a time.
+    """
+
+    refresh_seconds: float
+    """How often `refresh` is to be called."""
 
     @property
     def attrs(self) -> LeaseAttrs:
@@ -54,6 +64,10 @@ class Backend(Protocol):
     def gso_max_size(self) -> int | None:
         """Bytes of the largest super-packet that pods should send, or None for no wish. Known after `take_up`."""
 
+    @property
+    def leftovers(self) -> Leftovers:
+        """What stays on the host when the node stops."""
+
     def take_up(self, lease: Lease) -> None:
         """Bring the device up for the node's own `lease` and move packets; called again when its subnets are others.
 
@@ -64,28 +78,46 @@ class Backend(Protocol):
         """Follow the peers' leases."""
 
     def refresh(self) -> None:
-        """Look after what ages, such as learned path MTUs. Called every minute or so."""
+        """Look after what ages or may have been changed by others."""
 
     def stop(self) -> None:
         """Stop moving packets. The device, its addresses and routes stay, for the next start."""
 
-    def counters(self) -> Counters:
-        """Counts since the start."""
+    def counters(self) -> Counters | None:
+        """Counts since the start, or None where the kernel moves the packets."""
 
     def peers(self) -> Mapping[str, PeerState]:
         """The peers in use, by their leases' keys."""
 
+    def unreachable(self) -> Mapping[str, str]:
+        """Why there is no way to some of the peers, by their leases' keys."""
+
     def report(self) -> dict[str, Any]:
-        """The backend's part of the node's status, ready for JSON."""
+        """The backend's part of the node's status, ready for JSON.
+
+        Every backend says its `type`, `interface` and `address` on the underlay, `port` (or None), `device` (or None)
+        and `mtu`.
+        """
 
 
 def open_backend(context: BackendContext) -> Backend:
-    """Make the backend that the network config names. ConfigError if there is none of that name."""
-    name = context.config.backend.type
-    if name == "udp":
-        from dataplane.backends.udp import UdpBackend
+    """Make the backend that the network config names.
 
-        return UdpBackend(context)
-    raise ConfigError(
-        f'the network config asks for the backend {name!r}; this node has udp: "Backend": {{"Type": "udp"}}'
-    )
+    ConfigError if there is none of that name or its part of the config is wrong, NodeError if this host cannot have it.
+    """
+    from dataplane.backends.hostgw import HostGatewayBackend
+    from dataplane.backends.udp import UdpBackend
+    from dataplane.backends.vxlan import VxlanBackend
+
+    kinds: dict[str, Callable[[BackendContext], Backend]] = {
+        "udp": UdpBackend,
+        "vxlan": VxlanBackend,
+        "host-gw": HostGatewayBackend,
+    }
+    name = context.config.backend.type
+    if name not in kinds:
+        raise ConfigError(
+            f"the network config asks for the backend {name!r}; this node has {', '.join(kinds)}, as in "
+            '"Backend": {"Type": "udp"}'
+        )
+    return kinds[name](context)

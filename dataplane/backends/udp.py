@@ -5,18 +5,21 @@ address: a node's peers are `lease.subnets` at `lease.attrs.public_ip`, or `publ
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address
+from types import MappingProxyType
 from typing import Any
 
 from dataplane import netdev
+from dataplane.addresses import Address
 from dataplane.backends.base import BackendContext, PeerState
 from dataplane.counters import Counters, PeerCounters
 from dataplane.engine import Engine, EngineConfig, LoopEngine, LoopOptions, load_engine
 from dataplane.errors import NodeError
 from dataplane.forwarder import DEFAULT_SLOTS, Forwarder
-from dataplane.lease import Address, Change, Lease, LeaseAttrs, LeaseEvent
+from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent
+from dataplane.leftovers import Leftovers
 from dataplane.routes import Peer, RouteTable
 from dataplane.tun import TunDevice
 from dataplane.udp import DEFAULT_PORT, ENCAP_OVERHEAD, Underlay, gso_max_size
@@ -27,6 +30,9 @@ _log = logging.getLogger(__name__)
 class UdpBackend:
     """See `dataplane.backends.base.Backend` for the contract of each method."""
 
+    refresh_seconds = 60.0
+    """The kernel keeps a path MTU that it learned for ten minutes."""
+
     def __init__(self, context: BackendContext) -> None:
         self._options = context.options
         self._config = context.config
@@ -35,6 +41,7 @@ class UdpBackend:
         self._port = context.config.backend.integer("Port", DEFAULT_PORT, 1, 65535)
         self._table = RouteTable()
         self._peers: dict[str, Peer] = {}
+        self._unreachable: dict[str, str] = {}
         self._peers_known = False
         self._engine: Engine | None = None
         self._forwarders: list[Forwarder] = []
@@ -55,6 +62,11 @@ class UdpBackend:
     def mtu(self) -> int:
         """What the external interface carries, less the outer headers."""
         return self._interface.mtu - ENCAP_OVERHEAD[self._interface.address.version]
+
+    @property
+    def leftovers(self) -> Leftovers:
+        """The TUN, through which everything goes."""
+        return Leftovers({self._options.tun: "tun"})
 
     def take_up(self, lease: Lease) -> None:
         """Open both ends, configure the TUN, start the workers."""
@@ -98,8 +110,12 @@ class UdpBackend:
         traffic = self.counters().peers
         return {
             key: PeerState(peer.address, peer.port, self._path_mtu(peer), traffic.get(peer.id, PeerCounters()))
-            for key, peer in self._peers.items()
+            for key, peer in list(self._peers.items())  # a copy: a thread may be applying changes meanwhile
         }
+
+    def unreachable(self) -> Mapping[str, str]:
+        """Peers whose addresses are all of the other family."""
+        return MappingProxyType(self._unreachable)
 
     def report(self) -> dict[str, Any]:
         """Device, socket and engine."""
@@ -110,7 +126,7 @@ class UdpBackend:
             "engine": self._options.engine,
             "workers": len(self._forwarders),
             "features": features(),
-            "tun": self._options.tun,
+            "device": self._options.tun,
             "interface": self._interface.name,
             "address": str(self._interface.address),
             "port": self._port,
@@ -123,6 +139,8 @@ class UdpBackend:
     def _open(self, opening: ExitStack, lease: Lease) -> None:
         """Sockets come first: a busy port must leave a running node's device alone."""
         workers, tun = self._options.workers, self._options.tun
+        if workers > 1:  # sockets that share a port do not notice if another node shares it as well, one alone does
+            Underlay.open(self._interface.address, self._port).close()
         underlays = [
             opening.enter_context(Underlay.open(self._interface.address, self._port, shared=workers > 1))
             for _ in range(workers)
@@ -139,7 +157,7 @@ class UdpBackend:
         if has_loop and not {"tso", "gso"} & self._options.no_offload:
             self.gso_max_size = gso_max_size(self.mtu)
         tuns = [opening.enter_context(TunDevice.open(tun, vnet_header=has_loop)) for _ in range(workers)]
-        netdev.configure_tun(tun, addresses, networks, self.mtu)
+        netdev.configure_device(tun, addresses, networks, self.mtu)
         self._engine, self._underlays = engine, underlays
         self._hire_workers(opening, engine, tuns)
 
@@ -175,16 +193,17 @@ class UdpBackend:
         version = self._interface.address.version
         address: Address | None = lease.attrs.public_ip if version == 4 else lease.attrs.public_ipv6
         if address is None:
-            _log.warning(
-                "no way to %s: it has no IPv%d address, but this node's underlay is IPv%d", lease, version, version
-            )
             self._remove(lease.key)
+            self._unreachable[lease.key] = f"it has no IPv{version} address, which this node's underlay needs"
+            _log.warning("no way to %s: %s", lease, self._unreachable[lease.key])
         else:
+            self._unreachable.pop(lease.key, None)
             self._peers[lease.key] = self._table.set(lease.key, address, self._port, lease.subnets)
 
     def _remove(self, key: str) -> None:
         self._table.remove(key)
         self._peers.pop(key, None)
+        self._unreachable.pop(key, None)
 
     def _publish_routes(self) -> None:
         """Hand the routes to the workers, who share one engine and so see one and the same snapshot."""

@@ -121,7 +121,7 @@ def test_a_host_with_ipv6_alone_has_an_external_interface(host: Namespace) -> No
 
 def test_the_tun_gets_what_it_needs_and_keeps_it(host: Namespace, tun: str) -> None:
     for _ in range(2):
-        netdev.configure_tun(tun, [V4, V6], NETWORKS, 1372)
+        netdev.configure_device(tun, [V4, V6], NETWORKS, 1372)
         assert state() == (
             1372,
             netdev.TX_QUEUE_LEN,
@@ -135,30 +135,30 @@ def test_the_tun_gets_what_it_needs_and_keeps_it(host: Namespace, tun: str) -> N
 
 
 def test_a_new_subnet_takes_the_place_of_the_old_one(host: Namespace, tun: str) -> None:
-    netdev.configure_tun(tun, [V4, V6], NETWORKS, 1372)
-    netdev.configure_tun(tun, [ip_address("10.6.1.0")], [ip_network("10.6.0.0/16")], 1300)
+    netdev.configure_device(tun, [V4, V6], NETWORKS, 1372)
+    netdev.configure_device(tun, [ip_address("10.6.1.0")], [ip_network("10.6.0.0/16")], 1300)
     assert state()[0] == 1300
     assert state()[3:] == ([("10.6.1.0", 32)], [("10.6.0.0/16", "10.6.1.0")])
 
 
 def test_a_route_of_the_operator_on_the_tun_stays(host: Namespace, tun: str) -> None:
-    netdev.configure_tun(tun, [V4], NETWORKS[:1], 1372)
+    netdev.configure_device(tun, [V4], NETWORKS[:1], 1372)
     host.ip(f"route add 172.16.0.0/12 dev {tun} proto 99")
-    netdev.configure_tun(tun, [V4], NETWORKS[:1], 1372)
+    netdev.configure_device(tun, [V4], NETWORKS[:1], 1372)
     assert any(route["dst"] == "172.16.0.0/12" for route in shown("-4", "route", "show", "dev", tun))
 
 
 def test_too_small_an_mtu_is_said(host: Namespace, tun: str) -> None:
     with pytest.raises(NodeError, match=f"only 1279 bytes of MTU are left for {tun}, but IPv6 needs 1280"):
-        netdev.configure_tun(tun, [V4, V6], NETWORKS, 1279)
+        netdev.configure_device(tun, [V4, V6], NETWORKS, 1279)
 
 
 def test_removal_takes_the_tun_and_nothing_else(host: Namespace, tun: str) -> None:
-    netdev.configure_tun(tun, [V4], NETWORKS[:1], 1372)
-    assert netdev.remove_tun(tun)
-    assert not netdev.remove_tun(tun)
-    with pytest.raises(NodeError, match="eth0 is not a TUN device and stays"):
-        netdev.remove_tun("eth0")
+    netdev.configure_device(tun, [V4], NETWORKS[:1], 1372)
+    assert netdev.remove_device(tun, "tun")
+    assert not netdev.remove_device(tun, "tun")
+    with pytest.raises(NodeError, match="eth0 is not a tun device and stays"):
+        netdev.remove_device("eth0", "tun")
     assert netdev.external_interface().name == "eth0"
 
 

@@ -264,7 +264,8 @@ def test_leaving_works_when_no_node_runs(overlay: Overlay) -> None:
     assert "ran in another network namespace" in complaint(elsewhere)
     assert udplane(node.node.netns, *node.command("leave")[1:]).returncode == 0
     assert "flannel" not in ruleset(node)
-    assert [path.name for path in node.directory.iterdir()] == ["log"]
+    assert not node.subnet_file.exists()
+    assert not (node.directory / "run").exists()
 
 
 def test_leaving_without_the_store_cleans_the_host_and_can_be_repeated(overlay: Overlay) -> None:

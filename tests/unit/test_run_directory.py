@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dataplane.errors import NodeError
 from dataplane.lease import Lease, LeaseAttrs, Subnets
+from dataplane.leftovers import Leftovers
 from dataplane.run_directory import NodeRecord, RunDirectory, claimed_device
 from dataplane.stores.base import StoreOptions
 
@@ -24,7 +25,7 @@ RECORD = NodeRecord(
         expires=1e9,
         node="alpha",
     ),
-    tun="udplane0",
+    leftovers=Leftovers({"udplane0": "tun"}, (IPv4Network("10.5.0.0/16"),)),
     subnet_file=Path("/run/flannel/subnet.env"),
     netns="net:[1]",
 )
@@ -39,7 +40,8 @@ def test_a_record_is_recalled_but_for_the_password(tmp_path: Path) -> None:
     assert recalled.store_options.etcd_username == "me"
     assert recalled.store_options.etcd_password == ""
     assert "secret" not in (tmp_path / "node.json").read_text()
-    assert (recalled.tun, recalled.subnet_file, recalled.netns) == ("udplane0", RECORD.subnet_file, "net:[1]")
+    assert recalled.leftovers == RECORD.leftovers
+    assert (recalled.subnet_file, recalled.netns) == (RECORD.subnet_file, "net:[1]")
 
 
 def test_where_no_node_was_there_is_no_record(tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""The host-gw backend: a route to each peer's subnet by the peer's own address, and no encapsulation at all.
+
+Packets cross the underlay as the pods sent them, so pods have its whole MTU. It works where nothing stands between the
+nodes that would have to know pods' addresses: all nodes on one link. A peer that is elsewhere is refused. What is
+published and done is flannel's host-gw (pkg/backend/hostgw, pkg/backend/route_network.go).
+"""
+
+import socket
+from collections.abc import Sequence
+
+from dataplane import netdev
+from dataplane.addresses import Address, Network
+from dataplane.backends.base import BackendContext
+from dataplane.backends.kernel import KernelBackend, NoWayError
+from dataplane.errors import NodeError
+from dataplane.lease import LeaseAttrs
+from dataplane.leftovers import Leftovers
+from dataplane.rtnetlink import Route
+
+
+class HostGatewayBackend(KernelBackend):
+    """See `dataplane.backends.base.Backend` for the contract of each method."""
+
+    name = "host-gw"
+
+    def __init__(self, context: BackendContext) -> None:
+        super().__init__(context)
+        public = context.options.public_ip
+        if public is not None and public not in self._underlay.values():
+            raise NodeError(
+                f"--public-ip {public} is no address of {self._interface.name}: host-gw cannot work behind NAT; leave "
+                '--public-ip out, or use "Backend": {"Type": "udp"}'
+            )
+        self._link = Link(self._interface.name)
+
+    @property
+    def mtu(self) -> int:
+        """All that the external interface carries."""
+        return self._interface.mtu
+
+    @property
+    def leftovers(self) -> Leftovers:
+        """The routes to the peers."""
+        return Leftovers(networks=tuple(self._networks))
+
+    def _bring_up(self) -> None:
+        self._link.look()
+
+    def _devices(self) -> Sequence[int]:
+        return ()
+
+    def _way(self, _attrs: LeaseAttrs, subnet: Network, address: Address) -> tuple[Route, ...]:
+        if not self._link.has(address):
+            raise NoWayError(
+                f"{address} is not on the link of {self._interface.name}, as host-gw needs it; vxlan or udp would do"
+            )
+        return (Route(subnet, address, self._link.index),)
+
+
+class Link:
+    """The external interface's link, for routes by hosts on it. Read `index` after `look`."""
+
+    def __init__(self, name: str) -> None:
+        self.index = 0
+        self._name = name
+        self._networks: Sequence[Network] = ()
+
+    def look(self) -> None:
+        """Ask the kernel which networks are there. NodeError if the interface is gone."""
+        try:
+            self.index = socket.if_nametoindex(self._name)
+        except OSError as error:
+            raise NodeError(f"the external interface {self._name} is gone; see `ip link` and --iface") from error
+        self._networks = netdev.on_link_networks(self._name)
+
+    def has(self, address: Address) -> bool:
+        """Whether the host with this address is on the link."""
+        return any(address in network for network in self._networks)

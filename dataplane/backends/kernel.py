@@ -1,0 +1,252 @@
+"""What vxlan and host-gw share: the kernel moves the packets, the node keeps the kernel's tables as the leases say.
+
+For each subnet of a peer's lease a backend says which entries lead there (`_way`; see `rtnetlink` for the three
+kinds). This module turns changes of leases into changes of entries, at the start makes the tables exactly what they
+should be, whatever an earlier life of the node left there, and later puts back what others removed.
+
+IPv4 subnets are reached at IPv4 addresses of the underlay and IPv6 subnets at IPv6 ones, as in flannel, so a host needs
+an address of each family that the network config enables.
+"""
+
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address
+from types import MappingProxyType
+from typing import Any
+
+from dataplane.addresses import Address, Network
+from dataplane.backends.base import BackendContext, PeerState
+from dataplane.counters import Counters
+from dataplane.errors import NodeError
+from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent
+from dataplane.leftovers import Leftovers
+from dataplane.rtnetlink import Entry, Route, Tables
+
+_log = logging.getLogger(__name__)
+
+
+class NoWayError(Exception):
+    """There is no way to a peer's subnet; the text says why."""
+
+
+class KernelBackend(ABC):
+    """See `dataplane.backends.base.Backend` for the contract of each method."""
+
+    name: str
+    """The backend's type, in the network config and in leases."""
+
+    refresh_seconds = 10.0
+    """As often as flannel looks after its routes (its routeCheckRetries)."""
+
+    gso_max_size: int | None = None
+
+    def __init__(self, context: BackendContext) -> None:
+        self._interface = context.interface
+        pools = (context.config.ipv4, context.config.ipv6)
+        self._networks: list[Network] = [pool.network for pool in pools if pool is not None]
+        self._underlay = {network.version: self._underlay_address(network.version) for network in self._networks}
+        public = context.options.public_ip
+        self._public = dict(self._underlay)
+        if public is not None and public.version in self._underlay:
+            self._public[public.version] = public
+        self._tables = Tables()
+        self._lock = threading.Lock()
+        self._own_addresses: list[Address] = []
+        self._leases: dict[str, Lease] = {}
+        self._ways: dict[str, tuple[Entry, ...]] = {}
+        # Which leases want an entry in one place of the tables: a node's leases share its MAC address. The last has it.
+        self._wanted: dict[object, dict[str, Entry]] = {}
+        self._troubles: dict[str, str] = {}
+        self._refresh_trouble = ""
+        self._synchronised = False
+
+    @property
+    @abstractmethod
+    def mtu(self) -> int:
+        """See `Backend`."""
+
+    @property
+    @abstractmethod
+    def leftovers(self) -> Leftovers:
+        """See `Backend`."""
+
+    @abstractmethod
+    def _bring_up(self) -> None:
+        """Make the host ready for the node's own subnets; called again and again, changes what differs."""
+
+    @abstractmethod
+    def _devices(self) -> Sequence[int]:
+        """Indices of the devices whose neighbours and forwarding entries are this backend's."""
+
+    @abstractmethod
+    def _way(self, attrs: LeaseAttrs, subnet: Network, address: Address) -> tuple[Entry, ...]:
+        """The entries that lead to `subnet`, whose node is at the underlay address `address`; NoWayError if none do.
+
+        The kernel gets them in this order.
+        """
+
+    @property
+    def attrs(self) -> LeaseAttrs:
+        """The public address of each family, and the backend's name so that others know how packets are to come."""
+        public4, public6 = self._public.get(4), self._public.get(6)
+        return LeaseAttrs(
+            public_ip=public4 if isinstance(public4, IPv4Address) else None,
+            public_ipv6=public6 if isinstance(public6, IPv6Address) else None,
+            backend_type=self.name,
+        )
+
+    def take_up(self, lease: Lease) -> None:
+        """Bring up what this node needs; ways to peers come with `apply`."""
+        with self._lock:
+            self._own_addresses = [subnet.network_address for subnet in lease.subnets]
+            self._bring_up()
+
+    def apply(self, changes: Iterable[LeaseEvent]) -> None:
+        """Change entries as leases changed. The first time, remove all others of ours that are in the tables."""
+        with self._lock:
+            touched: dict[str, None] = {}
+            for change in changes:
+                touched[change.lease.key] = None
+                if change.change in (Change.ADDED, Change.CHANGED):
+                    self._leases[change.lease.key] = change.lease
+                elif change.change is Change.REMOVED:
+                    self._leases.pop(change.lease.key, None)
+            if self._synchronised:
+                self._update(*self._replan(touched))
+            else:
+                self._synchronise()
+
+    def refresh(self) -> None:
+        """Put back what others removed. What fails is logged once and tried again the next time."""
+        with self._lock:
+            if not self._synchronised:
+                return
+            try:
+                self._bring_up()
+                changed = self._synchronise()
+            except NodeError as error:
+                if str(error) != self._refresh_trouble:
+                    _log.error("%s", error)
+                self._refresh_trouble = str(error)
+                return
+            self._refresh_trouble = ""
+            if changed:
+                _log.warning("somebody changed the ways to peers; %d entries of the tables are set right", changed)
+
+    def stop(self) -> None:
+        """Let go of the tables; the kernel goes on by what they say."""
+        self._tables.close()
+
+    def counters(self) -> Counters | None:
+        """The kernel does not count by verdict."""
+        return None
+
+    def peers(self) -> Mapping[str, PeerState]:
+        """The peers to which there are ways."""
+        return {
+            key: PeerState(self._first_address(self._leases[key]), self._port(), self.mtu, None)
+            for key, way in list(self._ways.items())
+            if way and key in self._leases
+        }
+
+    def unreachable(self) -> Mapping[str, str]:
+        """Peers that lack a way to a subnet."""
+        return MappingProxyType(self._troubles)
+
+    def report(self) -> dict[str, Any]:
+        """Interface and device."""
+        return {
+            "type": self.name,
+            "interface": self._interface.name,
+            "address": str(self._interface.address),
+            "port": self._port(),
+            "device": ", ".join(self.leftovers.devices) or None,
+            "mtu": self.mtu,
+        }
+
+    def _port(self) -> int | None:
+        return None
+
+    def _underlay_address(self, version: int) -> Address:
+        address = self._interface.address_of(version)
+        if address is None:
+            raise NodeError(
+                f"the network config has IPv{version} pods, for which {self.name} needs an IPv{version} address of "
+                f'{self._interface.name}; add one, or use "Backend": {{"Type": "udp"}}, which carries both over either'
+            )
+        return address
+
+    def _first_address(self, lease: Lease) -> Address:
+        return next(a for a in lease.attrs.addresses if a.version in self._underlay)
+
+    def _synchronise(self) -> int:
+        """Compare the tables with what the leases want, and set them right; returns how many entries differed."""
+        self._ways.clear()
+        self._wanted.clear()
+        self._replan(self._leases)
+        wanted = {place: claims[next(reversed(claims))] for place, claims in self._wanted.items()}
+        present = self._tables.read(self._networks, self._devices())
+        remove = [entry for entry in present if entry.identity not in wanted]
+        put = [entry for entry in wanted.values() if entry not in present]
+        self._update(remove, put)
+        self._synchronised = True
+        return len(remove) + len(put)
+
+    def _replan(self, keys: Iterable[str]) -> tuple[list[Entry], list[Entry]]:
+        """Work out the ways of these leases anew; returns the entries to remove and those to put."""
+        remove, put = [], []
+        for key in keys:
+            old, new = self._ways.pop(key, ()), self._plan(key)
+            if new:
+                self._ways[key] = new
+            for entry in new:
+                self._wanted.setdefault(entry.identity, {})[key] = entry
+            put += [entry for entry in new if entry not in old]
+            kept = {entry.identity for entry in new}
+            for entry in (entry for entry in old if entry.identity not in kept):
+                others = self._wanted[entry.identity]
+                del others[key]
+                if others:
+                    put.append(others[next(reversed(others))])
+                else:
+                    del self._wanted[entry.identity]
+                    remove.append(entry)
+        return remove, put
+
+    def _plan(self, key: str) -> tuple[Entry, ...]:
+        """The way to all subnets of the lease `key`, empty if it is gone."""
+        lease = self._leases.get(key)
+        known, trouble = self._troubles.pop(key, ""), ""
+        way: tuple[Entry, ...] = ()
+        if lease is not None:
+            for subnet in lease.subnets:
+                try:
+                    way += self._way_to(lease, subnet)
+                except NoWayError as error:
+                    trouble = str(error)
+        if trouble:
+            self._troubles[key] = trouble
+            if trouble != known:
+                _log.warning("no way to %s: %s", lease, trouble)
+        return way
+
+    def _way_to(self, lease: Lease, subnet: Network) -> tuple[Entry, ...]:
+        if lease.attrs.backend_type != self.name:
+            other = lease.attrs.backend_type or "udp"
+            raise NoWayError(f"its backend is {other}, this node's is {self.name}")
+        if subnet.version not in self._underlay:
+            raise NoWayError(f"this node's network config has no IPv{subnet.version}")
+        address = lease.attrs.public_ip if subnet.version == 4 else lease.attrs.public_ipv6
+        if address is None:
+            raise NoWayError(f"it has no IPv{subnet.version} address on the underlay")
+        return self._way(lease.attrs, subnet, address)
+
+    def _update(self, remove: list[Entry], put: list[Entry]) -> None:
+        """Change the tables; routes are the first to go. What the kernel refuses is the trouble of its peer."""
+        remove.sort(key=lambda entry: not isinstance(entry, Route))
+        for refusal in self._tables.update(remove, put):
+            for key in self._wanted.get(refusal.entry.identity, ()):
+                self._troubles[key] = f"the kernel refuses {refusal.entry}: {refusal.reason}"
+                _log.warning("no way to %s: %s", self._leases[key], self._troubles[key])
