@@ -25,7 +25,7 @@ def test_the_verb_exists(verb: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", sorted(set(re.findall(r"`(?:udplane )?(up|status|peers|stats|capture|doctor)`", README)))
+    "command", sorted(set(re.findall(r"`(?:udplane )?(up|status|peers|stats|capture|doctor|cni)\b", README)))
 )
 def test_the_command_exists(command: str) -> None:
     assert re.search(rf"^ +{command} ", help_of(sys.executable, "-m", "dataplane.cli"), re.MULTILINE)
