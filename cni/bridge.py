@@ -4,7 +4,7 @@ ADD takes these steps; whatever fails, the steps before it are undone:
 
 1. the bridge (cni0) is made, or brought in line with the configuration;
 2. the veth pair is made, its host end up and a port of the bridge, its other end inside the pod;
-3. the IPAM plugin reserves addresses, meanwhile if it can; without one the pod's interface just goes up (layer 2);
+3. the IPAM plugin reserves addresses; without one the pod's interface just goes up (layer 2);
 4. masquerade rules begin to be made, a program of its own that works while this one goes on;
 5. the pod's interface gets its addresses and routes and goes up;
 6. with isGateway, the bridge gets the gateway's address and the node begins to route;
@@ -155,18 +155,17 @@ class Connection:
 
 
 def _connect_and_reserve(call: Call, config: Config, connection: Connection, rollback: Rollback) -> Result | None:
-    """Make the connection and, for layer 3, reserve addresses: at the same time if the IPAM plugin allows that."""
+    """Make the connection and, for layer 3, reserve addresses; the IPAM plugin is loaded while the veth is made."""
     if not config.layer3:
         connection.make()
         return None
     making = Background(connection.make)
     try:
-        if ipam.ipam_type(call) not in ipam.SELF_CONTAINED:
-            making.wait()
-        reserved = ipam.add(call)
-        rollback.push(lambda: ipam.delete(call))
+        ipam.prepare(call)
     finally:
         making.wait()
+    reserved = ipam.add(call)
+    rollback.push(lambda: ipam.delete(call))
     return reserved
 
 

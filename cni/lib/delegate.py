@@ -37,6 +37,16 @@ def delegate(call: Call, name: str, command: str, conf: dict[str, Any] | None = 
     return _execute(path, derived)
 
 
+def preload(call: Call, name: str) -> None:
+    """Import a delegate that will run in this process. Whatever is wrong with it is for `delegate` to say."""
+    try:
+        _, status = find_plugin(name, call.path)
+    except CniError:
+        return
+    if name in registry.MODULES and _is_own_launcher(status):
+        registry.load_plugin(name)
+
+
 def _is_own_launcher(status: os.stat_result) -> bool:
     """Whether the file with this status is the one that started this process."""
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cni.lib import addresses, links, sysctl
-from cni.lib.delegate import delegate
+from cni.lib.delegate import delegate, preload
 from cni.lib.errors import CniError
 from cni.lib.ip import format_ip
 from cni.lib.netlink import NLM_F_CREATE, NetlinkError, NetlinkSocket
@@ -11,7 +11,7 @@ from cni.lib.netns import Netns
 from cni.lib.skel import Call
 from cni.lib.types import Interface, IPConfig, Result, Route
 
-# These look at no interface, so they can work while it is being made, and leave nothing behind when they fail.
+# These leave nothing behind when they fail.
 SELF_CONTAINED = ("host-local", "static")
 SETTLE_SECONDS = 10
 SETTLE_POLL_SECONDS = 0.02
@@ -21,6 +21,11 @@ def ipam_type(call: Call) -> str:
     """The IPAM plugin's name, empty for an interface without addresses."""
     section = call.fields().child("ipam", "IPAM", "types.IPAM")
     return section.text("type") if section else ""
+
+
+def prepare(call: Call) -> None:
+    """Load the IPAM plugin if it will run in this process, so that `add` need not."""
+    preload(call, ipam_type(call))
 
 
 def add(call: Call) -> Result:

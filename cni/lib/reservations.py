@@ -27,7 +27,7 @@ from __future__ import annotations
 from cni.lib.ip import format_ip, parse_ip
 from cni.lib.lean import os, sha512
 from cni.lib.skel import Attachment
-from cni.lib.store import FileLock, is_directory, list_directory, make_directory, read_file, remove, write_all
+from cni.lib.store import FileLock, list_directory, make_directory, read_file, remove, write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Reservations:
 
     def exists(self) -> bool:
         """Whether anything was ever reserved. Who does not reserve asks first, and leaves no empty store behind."""
-        return is_directory(self._dir)
+        return read_file(f"{self._dir}/lock") is not None or any(map(parse_ip, list_directory(self._dir)))
 
     def __enter__(self) -> Reservations:
         make_directory(self._dir, 0o755)
