@@ -39,7 +39,7 @@ _MAX_ANSWER_BYTES = 256 << 20
 
 Answer = tuple[HTTPStatus, Any]
 Routes = Mapping[tuple[str, str], Callable[[], Answer]]
-"""(method, path) -> a function that makes the answer: a status and something that JSON can hold."""
+"""(method, path) -> a function that makes the answer: a status and something that JSON can hold, or a plain text."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -91,9 +91,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.NOT_FOUND, {"error": f"there is no {path}; there is {known}"})
 
     def _send(self, code: int, body: Any, allowed: list[str] | None = None) -> None:
-        data = json.dumps(body, indent=2).encode() + b"\n"
+        if isinstance(body, str):
+            kind, data = "text/plain; charset=utf-8", body.encode()
+        else:
+            kind, data = "application/json", json.dumps(body, indent=2).encode() + b"\n"
         self.send_response(code)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         if allowed:
             self.send_header("Allow", ", ".join(allowed))

@@ -1,7 +1,8 @@
-"""The node's log: one line an event on stderr, for people or as JSON for log shippers."""
+"""The node's log: one line an event on stderr, for people, as JSON, or as Kubernetes' programs write it (klog)."""
 
 import json
 import logging
+import os
 import sys
 import time
 
@@ -27,10 +28,25 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
+class KlogFormatter(logging.Formatter):
+    """`W1124 02:10:11.042000    5522 membership.py:174] the store is out of reach`: flanneld's form, in local time."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        level = {"CRITICAL": "F"}.get(record.levelname, record.levelname[0])
+        clock = time.strftime("%m%d %H:%M:%S", time.localtime(record.created))
+        microseconds = int(record.created % 1 * 1e6)
+        source = f"{record.filename}:{record.lineno}"
+        return f"{level}{clock}.{microseconds:06} {os.getpid():7} {source}] {_message(record)}"
+
+
+STYLES: dict[str, type[logging.Formatter]] = {"text": TextFormatter, "json": JsonFormatter, "klog": KlogFormatter}
+
+
 def configure(style: str) -> None:
-    """Log everything from INFO up to stderr, as `text` or `json`."""
+    """Log everything from INFO up to stderr, in one of the STYLES."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    handler.setFormatter(STYLES[style]())
     root = logging.getLogger("dataplane")
     root.handlers = [handler]
     root.setLevel(logging.INFO)

@@ -143,8 +143,12 @@ class Node:
         self._state.phase = "ready"
         supervisor.notify("READY=1")
         await first_failure(
-            membership.keep_lease(), membership.follow_peers(), host.look_after_rules(), host.refresh(), _wait(broken),
+            membership.keep_lease(),
+            membership.follow_peers(),
+            host.look_after_rules(),
+            host.refresh(),
             supervisor.watchdog(),
+            _wait(broken),
         )
 
     async def _network_config(self) -> NetworkConfig:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dataplane.engine import ENGINES, OFFLOADS
 from dataplane.flags import about, boolean, bounded, one_of
+from dataplane.logs import STYLES
 
 Address = IPv4Address | IPv6Address
 
@@ -144,5 +145,5 @@ class NodeOptions:
         ),
     )
     log_format: str = field(
-        default="text", metadata=about("how to log: text or json", one_of("text", "json"), metavar="FORMAT")
+        default="text", metadata=about(f"how to log: {', '.join(STYLES)}", one_of(*STYLES), metavar="FORMAT")
     )
