@@ -70,15 +70,18 @@ def at_url(url: str) -> ApiServer:
     return ApiServer(Endpoint(parts.hostname, port, tls), path=parts.path.rstrip("/"))
 
 
-def from_kubeconfig(path: Path) -> ApiServer:
-    """The server and user of the file's current context; ConfigError says what the file lacks."""
+def from_kubeconfig(path: Path, url: str = "") -> ApiServer:
+    """The server and user of the file's current context; ConfigError says what the file lacks.
+
+    `url` takes the place of the server's address.
+    """
     try:
         text = path.read_text()
         document = json.loads(text) if text.lstrip().startswith("{") else parse_yaml(text)
         context = _named(document, "context", str(document["current-context"]))
         cluster = _named(document, "cluster", str(context["cluster"]))
         user = _named(document, "user", str(context["user"]))
-        return _api_server(path.parent, cluster, user)
+        return _api_server(path.parent, cluster | {"server": url} if url else cluster, user)
     except ConfigError as error:
         raise ConfigError(f"the kubeconfig {path}: {error}") from error
     except OSError as error:

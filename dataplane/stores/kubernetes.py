@@ -39,12 +39,15 @@ _LAST_RETRY_SECONDS = 5.0
 
 
 def from_location(scheme: str, location: str, options: StoreOptions) -> "KubernetesStore":
-    """The API server at the URL after `kube:`; without one that of the kubeconfig file, else that of the pod."""
+    """The API server at the URL after `kube:`, or that of the kubeconfig file, or that of the pod.
+
+    With both a URL and a kubeconfig file, the file says who the node is.
+    """
     del scheme
-    if location:
+    if options.kubeconfig_file:
+        server = from_kubeconfig(Path(options.kubeconfig_file), location)
+    elif location:
         server = at_url(location)
-    elif options.kubeconfig_file:
-        server = from_kubeconfig(Path(options.kubeconfig_file))
     else:
         server = in_cluster(os.environ)
     return KubernetesStore(KubeApi(server), options, os.environ)
