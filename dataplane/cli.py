@@ -22,7 +22,12 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    namespace = _parser().parse_args(normalize(sys.argv[1:] if arguments is None else arguments))
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["flanneld"]:
+        from dataplane.flanneld.command import main as flanneld
+
+        return flanneld(arguments[1:])
+    namespace = _parser().parse_args(normalize(arguments))
     command: Command = namespace.command
     try:
         status = command(namespace)
@@ -76,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     leave.add_argument(
         "--etcd-password", default="", metavar="PASSWORD", help="etcd: password, which no node writes down"
     )
+    # Its own flags, in Go's syntax, do not go through this parser: see `main`.
+    commands.add_parser("flanneld", help="run the node by flanneld's own flags and variables, in its place")
     cni = _add(commands, "cni", _cni, "install the CNI plugins under their official names: cni install --help")
     cni.add_argument("arguments", nargs=argparse.REMAINDER, help="install --bin-dir DIR --conf-dir DIR")
     return parser
