@@ -4,10 +4,9 @@ Daemons and plugins are the real ones, run from the command line as an operator 
 they share or keep lies below one directory:
 
     DIRECTORY/leases.db                    the embedded store
-    DIRECTORY/bin/                         the plugins
-    DIRECTORY/node1/{run/,subnet.env,log}  the daemon of node1
-    DIRECTORY/node1/cni/                   what the plugins remember about the pods of node1
-    DIRECTORY/node2/...
+    DIRECTORY/node1/{run/,subnet.env,log}  the daemon of node1, and so on
+    DIRECTORY/cni/bin/                     the plugins
+    DIRECTORY/cni/node1/                   what they remember about the pods of node1, and so on
 """
 
 import json
@@ -134,11 +133,13 @@ class Overlay:
     def up(self, *, pods_per_node: int = 2) -> None:
         """Start a daemon on every node, wait until all are ready, and start the pods."""
         self.daemons = [self.start(node) for node in self.lab.nodes]
-        bin_dir = self.directory / "bin"
+        bin_dir = self.directory / "cni" / "bin"
         self.lab.underlay.run([str(UDPLANE), "cni", "install", "--bin-dir", str(bin_dir)])
         for daemon in self.daemons:
             daemon.wait_until_ready()
-            runtime = Runtime(daemon.node, bin_dir, conflist(daemon))
+            runtime = Runtime(
+                daemon.node, bin_dir, conflist(daemon.subnet_file, self.directory / "cni" / daemon.node.name)
+            )
             for _ in range(pods_per_node):
                 pod = self.lab.start_pod(daemon.node, runtime.add)
                 self._cleanup.callback(runtime.delete, pod)
@@ -168,14 +169,13 @@ class Overlay:
         return daemon
 
 
-def conflist(daemon: Daemon) -> dict[str, Any]:
-    """The conflist that `udplane cni install` writes, with the node's own places for files."""
-    keep = daemon.directory / "cni"
+def conflist(subnet_file: Path, data_dir: Path) -> dict[str, Any]:
+    """The conflist that `udplane cni install` writes, with a node's own places for files."""
     flannel = {
         "type": "flannel",
-        "subnetFile": str(daemon.subnet_file),
-        "dataDir": str(keep / "flannel"),
-        "ipam": {"type": "host-local", "dataDir": str(keep / "networks")},
+        "subnetFile": str(subnet_file),
+        "dataDir": str(data_dir / "flannel"),
+        "ipam": {"type": "host-local", "dataDir": str(data_dir / "networks")},
         "delegate": {"hairpinMode": True, "isDefaultGateway": True},
     }
     portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
