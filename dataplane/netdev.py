@@ -42,6 +42,8 @@ _IFA_F_UNUSABLE = 0x08 | 0x40  # DADFAILED and TENTATIVE (include/uapi/linux/if_
 _RTPROT_STATIC = 4
 _RT_TABLE_MAIN = 254
 _SYSCTL = Path("/proc/sys/net")
+_HOST_SYSCTL = Path("/host/proc/sys/net")
+"""The same files, where a pod mounts them from its node: a container's own /proc/sys is read-only."""
 _FORWARDING = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
 
 
@@ -148,12 +150,17 @@ def write_sysctl(key: str, value: int) -> None:
     """Set a kernel parameter below /proc/sys/net, unless it is so already. NodeError if that is not allowed."""
     if read_sysctl(key) == str(value):
         return
-    try:
-        (_SYSCTL / key).write_text(str(value))
-    except OSError as error:
-        raise NodeError(
-            f"cannot set /proc/sys/net/{key} to {value}: {error.strerror}; run as root, or set it on the host first"
-        ) from error
+    refusals = []
+    for root in (_SYSCTL, _HOST_SYSCTL):
+        try:
+            (root / key).write_text(str(value))
+        except OSError as error:
+            refusals.append(error)
+        else:
+            return
+    raise NodeError(
+        f"cannot set /proc/sys/net/{key} to {value}: {refusals[0].strerror}; run as root, or set it on the host first"
+    ) from refusals[0]
 
 
 def device_routes(name: str) -> list[Network]:
