@@ -13,8 +13,8 @@ from pathlib import Path
 from dataplane import firewall
 from dataplane.control import ControlClient
 from dataplane.errors import NodeError, UdplaneError
-from dataplane.leftovers import remove_leftovers
 from dataplane.netns import current_netns, enter_netns_of
+from dataplane.removal import remove_leftovers
 from dataplane.run_directory import NodeRecord, RunDirectory
 from dataplane.stores.base import open_store
 

@@ -38,7 +38,7 @@ class NodeHost:
         remember: Callable[[Lease], None],
         on_error: Callable[[Exception], None],
     ) -> None:
-        """Blocks for milliseconds. `remember` notes the own lease; any thread may call `on_error` if the backend fails."""
+        """Blocks for milliseconds. `remember` notes the own lease; any thread may call `on_error` if packets stop."""
         self.backend: Backend = open_backend(BackendContext(options, config, interface, on_error))
         self.firewall: Firewall | None = None
         self.rules_trouble = ""

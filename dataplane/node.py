@@ -30,10 +30,11 @@ from dataplane.concurrency import first_failure, in_thread
 from dataplane.errors import NodeError, NoNetworkConfigError, StoreError
 from dataplane.host import NodeHost
 from dataplane.lease import Lease, Subnets
-from dataplane.leftovers import Leftovers, remove_leftovers
+from dataplane.leftovers import Leftovers
 from dataplane.membership import Membership
 from dataplane.netns import current_netns
 from dataplane.options import NodeOptions
+from dataplane.removal import remove_leftovers
 from dataplane.run_directory import NodeRecord, RunDirectory, claimed_device
 from dataplane.status import NodeState, node_status
 from dataplane.stores.base import AcquireRequest, Store, StoreOptions, open_store

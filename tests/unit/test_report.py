@@ -13,6 +13,7 @@ PEER = {
     "public_ip": "192.168.0.202",
     "node": "",
     "expires": None,
+    "trouble": "",
     "reachable": True,
     "address": "192.168.0.202",
     "port": 8285,
@@ -40,7 +41,7 @@ STATUS: dict[str, Any] = {
         "engine": "python",
         "workers": 1,
         "features": {"tso": "off (old kernel)", "gso": "on", "gro": "on"},
-        "tun": "udplane0",
+        "device": "udplane0",
         "interface": "eth0",
         "address": "fd00::1",
         "port": 8285,
@@ -84,6 +85,22 @@ def test_trouble_is_loud() -> None:
     assert "10.5.1.128/25 of 192.168.0.9" in text
 
 
+def test_a_backend_whose_packets_the_kernel_moves() -> None:
+    backend = {
+        "type": "host-gw",
+        "interface": "eth0",
+        "address": "192.168.0.201",
+        "port": None,
+        "device": None,
+        "mtu": 1500,
+    }
+    uncounted = dict.fromkeys(("last_seen_seconds", "tx_packets", "tx_bytes", "rx_packets", "rx_bytes"))
+    text = render_status(STATUS | {"backend": backend, "counters": None, "peers": [PEER | {"port": None} | uncounted]})
+    assert "host-gw, 192.168.0.201 on eth0, MTU 1500" in text
+    assert "encap" not in text
+    assert "engine" not in text
+
+
 def test_a_node_that_waits_for_its_config() -> None:
     status = STATUS | {"phase": "waiting for the network config", "network": None, "backend": None, "counters": None}
     status |= {"lease": {"subnets": [], "state": "acquiring", "expires": None, "trouble": ""}, "peers": []}
@@ -93,7 +110,8 @@ def test_a_node_that_waits_for_its_config() -> None:
 
 
 def test_peers_of_another_family_and_none() -> None:
-    assert "no address of the underlay's family" in render_peers([PEER | {"reachable": False}])
+    unreachable = PEER | {"reachable": False, "trouble": "no IPv4 address, but the underlay is IPv4"}
+    assert "no way: no IPv4 address" in render_peers([unreachable])
     assert render_peers([]) == "no peers yet\n"
 
 

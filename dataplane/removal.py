@@ -1,0 +1,26 @@
+"""Removing what a backend left on its host: by `udplane leave`, or when the node changes to another backend."""
+
+from collections.abc import Iterator
+
+from dataplane import netdev
+from dataplane.leftovers import Leftovers
+from dataplane.rtnetlink import Tables
+
+
+NOTHING = Leftovers()
+
+
+def remove_leftovers(leftovers: Leftovers, keep: Leftovers = NOTHING) -> Iterator[str]:
+    """Remove what is in `leftovers` but not in `keep`, saying line by line what was done.
+
+    Addresses, neighbours and routes of a device go with it. NodeError if a device is not of the kind that it should be.
+    """
+    for name, kind in leftovers.devices.items():
+        if name not in keep.devices and netdev.remove_device(name, kind):
+            yield f"removed {name} with its addresses and routes"
+    networks = [network for network in leftovers.networks if network not in keep.networks]
+    with Tables() as tables:
+        routes = tables.read(networks, devices=())
+        tables.update(remove=routes, put=())
+    if routes:
+        yield f"removed {len(routes)} route{'s' * (len(routes) > 1)} to peers"
