@@ -6,7 +6,6 @@ from dataplane import netdev
 from dataplane.leftovers import Leftovers
 from dataplane.rtnetlink import Tables
 
-
 NOTHING = Leftovers()
 
 
