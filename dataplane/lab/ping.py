@@ -28,11 +28,17 @@ class Family:
     family: socket.AddressFamily
     protocol: int
     request: int
+    """ICMP type of an echo request."""
     reply: int
+    """ICMP type of an echo reply."""
     level: int
+    """Level of the three socket options that follow."""
     set_ttl: int
+    """Option: TTL of what is sent."""
     ask_ttl: int
+    """Option: tell the TTL of what is received."""
     got_ttl: int
+    """Type of the control message that tells it."""
     quoted_header_len: int
     """Bytes of the IP header, without options, that an ICMP error quotes."""
 
@@ -42,18 +48,26 @@ IP_RECVTTL = 12
 
 FAMILIES = {
     4: Family(
-        socket.AF_INET, socket.IPPROTO_ICMP, 8, 0, socket.IPPROTO_IP, socket.IP_TTL, IP_RECVTTL, socket.IP_TTL, 20
+        family=socket.AF_INET,
+        protocol=socket.IPPROTO_ICMP,
+        request=8,
+        reply=0,
+        level=socket.IPPROTO_IP,
+        set_ttl=socket.IP_TTL,
+        ask_ttl=IP_RECVTTL,
+        got_ttl=socket.IP_TTL,
+        quoted_header_len=20,
     ),
     6: Family(
-        socket.AF_INET6,
-        socket.IPPROTO_ICMPV6,
-        128,
-        129,
-        socket.IPPROTO_IPV6,
-        socket.IPV6_UNICAST_HOPS,
-        socket.IPV6_RECVHOPLIMIT,
-        socket.IPV6_HOPLIMIT,
-        40,
+        family=socket.AF_INET6,
+        protocol=socket.IPPROTO_ICMPV6,
+        request=128,
+        reply=129,
+        level=socket.IPPROTO_IPV6,
+        set_ttl=socket.IPV6_UNICAST_HOPS,
+        ask_ttl=socket.IPV6_RECVHOPLIMIT,
+        got_ttl=socket.IPV6_HOPLIMIT,
+        quoted_header_len=40,
     ),
 }
 

@@ -1,6 +1,8 @@
 """The script a newcomer runs: its verbs and what it says about itself."""
 
+import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,8 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def dev(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([ROOT / "dev", *arguments], capture_output=True, text=True, check=False, timeout=30)
+def dev(*arguments: str, path: str | None = None, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run the script, with another PATH, or by another program."""
+    environment = {**os.environ, **({"PATH": path} if path else {})}
+    command = [*launcher, str(ROOT / "dev"), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
 
 
 def test_help_names_every_verb() -> None:
@@ -26,3 +31,29 @@ def test_an_unknown_verb_is_wrong_usage(verb: str) -> None:
     done = dev(verb)
     assert done.returncode == 2
     assert f"no verb '{verb}'" in done.stderr
+
+
+def programs(directory: Path, *names: str) -> str:
+    """A PATH with these programs of this machine and no others."""
+    directory.mkdir()
+    for name in names:
+        (directory / name).symlink_to(str(shutil.which(name)))
+    return str(directory)
+
+
+def test_an_ordinary_user_is_told_the_line_to_run(namespaces: None, tmp_path: Path) -> None:
+    query = tmp_path / "dpkg-query"
+    query.write_text("#!/bin/sh\n")  # nothing is installed
+    query.chmod(0o755)
+    (tmp_path / "apt-get").symlink_to("/bin/false")
+    done = dev("demo", path=f"{tmp_path}:{os.environ['PATH']}", launcher=("unshare", "--user", "--map-user=1000"))
+    assert done.returncode == 1
+    assert re.search(r"^    sudo apt-get install -y .*gcc.* iproute2 .*nftables", done.stderr, re.MULTILINE)
+
+
+def test_other_distributions_are_told_the_packages(tmp_path: Path) -> None:
+    done = dev("demo", path=programs(tmp_path / "bin", "bash", "dirname", "env", "python3", "readlink", "ip"))
+    assert done.returncode == 1
+    first, *lines = done.stderr.splitlines()
+    assert "these programs are missing: gcc nft unshare" in first
+    assert [line.split()[0] for line in lines] == ["dnf", "zypper", "pacman", "apk"]
