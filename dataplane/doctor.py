@@ -66,6 +66,11 @@ class Host:
         return [v for v, pool in ((4, self.config.ipv4), (6, self.config.ipv6)) if pool is not None]
 
     @property
+    def backend(self) -> str:
+        """The backend of the config."""
+        return "udp" if self.config is None else self.config.backend.type
+
+    @property
     def port(self) -> int:
         """The UDP port of the config."""
         return DEFAULT_PORT if self.config is None else self.config.backend.integer("Port", DEFAULT_PORT, 1, 65535)
@@ -87,7 +92,7 @@ def examine(options: NodeOptions, store_options: StoreOptions) -> list[Finding]:
     except NodeError as error:
         findings.append(Finding("FAIL", "interface", str(error), "see --iface and --public-ip"))
     host = Host(options, config, leases, interface, _node_answers(options))
-    for check in _CHECKS:
+    for check in _CHECKS if host.backend == "udp" else _CHECKS_OF_ANY_BACKEND:
         findings += check(host)
     return findings
 
@@ -266,17 +271,21 @@ def _check_receive_buffer(_host: Host) -> Iterator[Finding]:
         yield Finding("WARN", "buffers", f"receive buffers end at {limit} bytes; bursts are lost sooner", remedy)
 
 
-_CHECKS: tuple[Callable[[Host], Iterator[Finding]], ...] = (
+_CHECKS_OF_ANY_BACKEND: tuple[Callable[[Host], Iterator[Finding]], ...] = (
     _check_kernel,
     _check_capabilities,
-    _check_tun,
-    _check_engine,
-    _check_mtu,
-    _check_port,
     _check_forwarding,
     _check_reverse_path,
     _check_rules,
     _check_networks,
+)
+
+_CHECKS = (
+    *_CHECKS_OF_ANY_BACKEND,
+    _check_tun,
+    _check_engine,
+    _check_mtu,
+    _check_port,
     _check_routes,
     _check_receive_buffer,
 )

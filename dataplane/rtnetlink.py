@@ -149,10 +149,6 @@ class Tables:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the socket."""
         self._socket.close()
 
     def read(self, networks: Sequence[Network], devices: Container[int]) -> set[Entry]:

@@ -51,7 +51,6 @@ class KernelBackend(ABC):
         self._public = dict(self._underlay)
         if public is not None and public.version in self._underlay:
             self._public[public.version] = public
-        self._tables = Tables()
         self._lock = threading.Lock()
         self._own_addresses: list[Address] = []
         self._leases: dict[str, Lease] = {}
@@ -136,8 +135,9 @@ class KernelBackend(ABC):
                 _log.warning("somebody changed the ways to peers; %d entries of the tables are set right", changed)
 
     def stop(self) -> None:
-        """Let go of the tables; the kernel goes on by what they say."""
-        self._tables.close()
+        """Leave the tables as they are; the kernel goes on by what they say."""
+        with self._lock:
+            self._synchronised = False
 
     def counters(self) -> Counters | None:
         """The kernel does not count by verdict."""
@@ -187,7 +187,8 @@ class KernelBackend(ABC):
         self._wanted.clear()
         self._replan(self._leases)
         wanted = {place: claims[next(reversed(claims))] for place, claims in self._wanted.items()}
-        present = self._tables.read(self._networks, self._devices())
+        with Tables() as tables:
+            present = tables.read(self._networks, self._devices())
         remove = [entry for entry in present if entry.identity not in wanted]
         put = [entry for entry in wanted.values() if entry not in present]
         self._update(remove, put)
@@ -246,7 +247,9 @@ class KernelBackend(ABC):
     def _update(self, remove: list[Entry], put: list[Entry]) -> None:
         """Change the tables; routes are the first to go. What the kernel refuses is the trouble of its peer."""
         remove.sort(key=lambda entry: not isinstance(entry, Route))
-        for refusal in self._tables.update(remove, put):
+        with Tables() as tables:
+            refusals = tables.update(remove, put)
+        for refusal in refusals:
             for key in self._wanted.get(refusal.entry.identity, ()):
                 self._troubles[key] = f"the kernel refuses {refusal.entry}: {refusal.reason}"
                 _log.warning("no way to %s: %s", self._leases[key], self._troubles[key])
