@@ -14,8 +14,6 @@ interface name, those addresses, is remembered in /run/cni/firewall, and so is w
 
 from __future__ import annotations
 
-import os
-
 from cni.lib import firewall
 from cni.lib.errors import PLUGIN_NOT_AVAILABLE, UNSUPPORTED_FIELD, CniError, describe
 from cni.lib.gojson import JsonSyntaxError, JsonTypeError, dumps, loads
@@ -25,7 +23,7 @@ from cni.lib.nftables import chain_exists, legacy_table_in_use
 from cni.lib.process import find_program
 from cni.lib.rollback import Rollback
 from cni.lib.skel import Attachment, Call, Plugin, main
-from cni.lib.store import read_file, remove, write_atomic
+from cni.lib.store import list_directory, make_directory, read_file, remove, write_atomic
 from cni.lib.types import Result
 
 TABLE = "filter"
@@ -217,7 +215,7 @@ class Memory:
         container_id, ifname = self.attachment.key
         content = {"network": self.network, "containerID": container_id, "ifname": ifname}
         try:
-            os.makedirs(STATE_DIR, mode=0o700, exist_ok=True)
+            make_directory(STATE_DIR, 0o700)
             write_atomic(self.path, dumps({**content, "ips": [format_ip(ip) for ip in self.ips]}).encode())
         except OSError as error:
             raise CniError(f"failed to remember the pod's addresses: {describe(error)}") from error
@@ -225,11 +223,8 @@ class Memory:
 
 def memories() -> list[Memory]:
     """Everything that is remembered."""
-    try:
-        names = sorted(os.listdir(STATE_DIR))
-    except FileNotFoundError:
-        return []
-    found = (Memory.read(f"{STATE_DIR}/{name}") for name in names if name.endswith(".json"))
+    names = sorted(name for name in list_directory(STATE_DIR) if name.endswith(".json"))
+    found = (Memory.read(f"{STATE_DIR}/{name}") for name in names)
     return [memory for memory in found if memory]
 
 

@@ -10,8 +10,6 @@ found in the sysctl's name.
 
 from __future__ import annotations
 
-import os
-
 from cni.lib import links, sysctl
 from cni.lib.args import parse_args
 from cni.lib.errors import CniError, describe
@@ -20,7 +18,7 @@ from cni.lib.netlink import NetlinkSocket, attribute, attribute_u32
 from cni.lib.netns import Netns
 from cni.lib.rollback import Rollback
 from cni.lib.skel import Attachment, Call, Plugin, main
-from cni.lib.store import read_file, remove, write_atomic
+from cni.lib.store import list_directory, make_directory, read_file, remove, write_atomic
 from cni.lib.types import Result
 
 TYPE_CHECKING = False
@@ -172,7 +170,7 @@ def _check_allowlist(config: Config) -> None:
 def _setting(name: str, ifname: str) -> str:
     """The path of a sysctl below /proc/sys. Raises CniError for one outside of net."""
     key = name.replace(".", "/").replace("IFNAME", ifname, 1)
-    setting = os.path.normpath("/" + key)[1:]
+    setting = "/".join(part for part in key.split("/") if part)  # no part can be "..": its dots are slashes by now
     if not setting.startswith("net/"):
         raise CniError(f"invalid net sysctl key: {dumps(name)}")
     return setting
@@ -229,7 +227,7 @@ def _save_backup(config: Config, network: str, before: Attributes) -> None:
     saved = _read_backup(config.backup_path)
     content = {**before.to_json(), **(saved.to_json() if saved else {}), "network": network}
     try:
-        os.makedirs(config.data_dir, mode=0o600, exist_ok=True)
+        make_directory(config.data_dir, 0o600)
         write_atomic(config.backup_path, dumps(content, indent=1).encode())
     except OSError as error:
         raise CniError(f"failed to save file {config.backup_path}: {describe(error)}") from error
@@ -341,11 +339,7 @@ def gc(call: Call) -> None:
         return
     data_dir = Config(call).data_dir
     keep = {backup_name(attachment) for attachment in valid}
-    try:
-        names = os.listdir(data_dir)
-    except FileNotFoundError:
-        return
-    for name in names:
+    for name in list_directory(data_dir):
         content = _read_json(f"{data_dir}/{name}") if name not in keep else None
         if content is not None and content.get("network") == call.name:
             remove(f"{data_dir}/{name}")

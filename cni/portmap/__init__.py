@@ -9,20 +9,19 @@ A mapping reserves nothing: a host port that is mapped twice goes to the pod tha
 
 from __future__ import annotations
 
-from cni.lib import conntrack, firewall, links, sysctl
-from cni.lib.addresses import find_route
+from cni.lib import firewall
 from cni.lib.errors import PLUGIN_NOT_AVAILABLE, CniError, describe
 from cni.lib.firewall import IPTABLES, NFTABLES, FirewallError
 from cni.lib.gojson import JsonTypeError
 from cni.lib.ip import AF_INET, AF_INET6, IPNet
-from cni.lib.log import warn
 from cni.lib.netlink import NetlinkError, NetlinkSocket
+from cni.lib.nftables import chain_exists
 from cni.lib.process import find_program
 from cni.lib.rollback import Rollback
 from cni.lib.skel import Call, Plugin
 from cni.lib.types import Result
-from cni.portmap import iptables, nftables
-from cni.portmap.mapping import Settings
+from cni.portmap import iptables
+from cni.portmap.mapping import HOST_CHAIN, NFT_TABLE, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,6 +70,8 @@ def gc(call: Call) -> None:
     """Remove the rules of this network's pods that are gone."""
     valid = call.valid_attachments()
     if valid is not None:
+        from cni.portmap import nftables
+
         ports = iptables.collect_garbage(call.name, valid) | nftables.collect_garbage(call.name, valid)
         _forget_connections(ports)
 
@@ -113,7 +114,13 @@ def pod_addresses(result: Result, ifname: str) -> list[IPNet]:
 def _rules(settings: Settings) -> IptablesRules | NftablesRules:
     backend = settings.backend or firewall.default_backend()
     settings.check_backend(backend)
-    return iptables.IptablesRules(settings) if backend == IPTABLES else nftables.NftablesRules(settings)
+    return iptables.IptablesRules(settings) if backend == IPTABLES else _nftables_rules(settings)
+
+
+def _nftables_rules(settings: Settings) -> NftablesRules:
+    from cni.portmap.nftables import NftablesRules
+
+    return NftablesRules(settings)
 
 
 def _add_rules(settings: Settings, pods: list[IPNet]) -> None:
@@ -124,16 +131,22 @@ def _add_rules(settings: Settings, pods: list[IPNet]) -> None:
         if settings.backend or not error.incompatible:
             raise
         settings.check_backend(NFTABLES)
-        nftables.NftablesRules(settings).add(pods)
+        _nftables_rules(settings).add(pods)
 
 
 def _remove(settings: Settings) -> set[int]:
     """Remove the rules wherever they are; gives the UDP ports that were mapped."""
-    return iptables.IptablesRules(settings).remove() | nftables.NftablesRules(settings).remove()
+    ports = iptables.IptablesRules(settings).remove()
+    if any(chain_exists(of_family, NFT_TABLE, HOST_CHAIN) for of_family in (AF_INET, AF_INET6)):
+        ports |= _nftables_rules(settings).remove()
+    return ports
 
 
 def _route_localnet(pods: list[IPNet]) -> None:
     """Let connections from 127.0.0.1 to a mapped port leave by the interface that leads to the pod."""
+    from cni.lib import links, sysctl
+    from cni.lib.addresses import find_route
+
     for pod in pods:
         if len(pod.ip) != 4:
             continue
@@ -148,7 +161,12 @@ def _route_localnet(pods: list[IPNet]) -> None:
 
 
 def _forget_connections(udp_ports: set[int]) -> None:
-    for of_family in (AF_INET, AF_INET6) if udp_ports else ():
+    if not udp_ports:
+        return
+    from cni.lib import conntrack
+    from cni.lib.log import warn
+
+    for of_family in (AF_INET, AF_INET6):
         try:
             conntrack.forget_udp(of_family, udp_ports)
         except NetlinkError as error:

@@ -10,6 +10,8 @@ from cni.lib.skel import Attachment, Call
 
 DEFAULT_MARK_BIT = 13
 MAX_PORT = 65535
+NFT_TABLE = "cni_hostport"
+HOST_CHAIN = "hostports"  # with this chain the nftables backend has been at work
 
 
 class Mapping:

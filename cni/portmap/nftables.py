@@ -17,12 +17,10 @@ from cni.lib.ip import AF_INET, AF_INET6, IPNet, family, format_ip
 from cni.lib.masquerade import nft_comment
 from cni.lib.nftables import chain_exists
 from cni.lib.skel import Attachment
-from cni.portmap.mapping import Mapping, Settings
+from cni.portmap.mapping import HOST_CHAIN, NFT_TABLE, Mapping, Settings
 
 NAMES = {AF_INET: "ip", AF_INET6: "ip6"}
-TABLE = "cni_hostport"
 HOST_IP_CHAIN = "hostip_hostports"
-HOST_CHAIN = "hostports"
 MASQ_CHAIN = "masquerading"
 FORBIDDEN = frozenset("\n\r;{}#\"'")  # what could end a rule's match and begin something else
 
@@ -42,7 +40,7 @@ class NftablesRules:
             firewall.start_nft("\n".join(old + lines) + "\n").wait()
 
     def _own_lines(self, pod: IPNet) -> list[str]:
-        table = f"{NAMES[family(pod.ip)]} {TABLE}"
+        table = f"{NAMES[family(pod.ip)]} {NFT_TABLE}"
         rules = [self._dnat_rule(mapping, pod) for mapping in self._settings.mappings if mapping.fits(pod)]
         rules += self._masquerade_rules(pod) if self._settings.snat else []
         return [f'add rule {table} {chain} {rule} comment "{self._comment}"' for chain, rule in rules]
@@ -68,7 +66,7 @@ class NftablesRules:
         for pod in pods:
             wanted = [line.split()[4] for line in self._own_lines(pod)]
             for chain in dict.fromkeys(wanted):
-                found = sum(rule.table_and_chain == f"{NAMES[family(pod.ip)]} {TABLE} {chain}" for rule in present)
+                found = sum(rule.table_and_chain == f"{NAMES[family(pod.ip)]} {NFT_TABLE} {chain}" for rule in present)
                 if found < wanted.count(chain):
                     raise CniError(f'missing hostport rules in "{chain}" chain')
 
@@ -103,7 +101,7 @@ class ListedRule:
 
 def list_rules() -> list[ListedRule]:
     """The rules of all pods in the tables that exist."""
-    tables = [f"{NAMES[f]} {TABLE}" for f in (AF_INET, AF_INET6) if chain_exists(f, TABLE, HOST_CHAIN)]
+    tables = [f"{NAMES[f]} {NFT_TABLE}" for f in (AF_INET, AF_INET6) if chain_exists(f, NFT_TABLE, HOST_CHAIN)]
     started = [(table, firewall.Transaction(["nft", "-a", "-n", "list", "table", *table.split()])) for table in tables]
     return [rule for table, transaction in started for rule in _parse(table, transaction.wait())]
 
@@ -137,7 +135,7 @@ def _deletion(rule: ListedRule) -> str:
 
 def _shared_lines(of_family: int) -> list[str]:
     """What all pods share; to add it again changes nothing, and the jumps are written anew."""
-    table = f"{NAMES[of_family]} {TABLE}"
+    table = f"{NAMES[of_family]} {NFT_TABLE}"
     hook = "{ type nat hook %s priority %s; }"
     return [
         f'add table {table} {{ comment "CNI portmap plugin"; }}',

@@ -37,7 +37,22 @@ def run(plugin: str, hidden: tuple[str, ...] = ()) -> tuple[str, str]:
     return outcome, loaded
 
 
-@pytest.mark.parametrize("plugin", ["bridge", "flannel", "host-local", "loopback", "static"])
+@pytest.mark.parametrize(
+    "plugin",
+    [
+        "bandwidth",
+        "bridge",
+        "firewall",
+        "flannel",
+        "host-local",
+        "loopback",
+        "macvlan",
+        "portmap",
+        "ptp",
+        "static",
+        "tuning",
+    ],
+)
 def test_no_dear_module_is_imported(plugin: str) -> None:
     assert run(plugin) == ("0 ", "")
 
