@@ -54,14 +54,15 @@ def leftovers(world: World) -> dict[str, list[str]]:
     """What of pods is still on the node: links, rules, reservations and saved states, or {} if nothing is."""
     state = world.snapshot()
     links = [link["ifname"] for link in state["netns"]["node"]["links"] if link["ifname"].startswith("veth")]
-    rules = [rule for chains in state["rules"].values() for rule in per_pod_rules(chains)]
+    rules = [rule for table in state["rules"].values() for rule in per_pod_rules(table)]
     files = [path for path in state["files"] if is_per_pod(path)]
     return {kind: found for kind, found in {"links": links, "rules": rules, "files": files}.items() if found}
 
 
-def per_pod_rules(chains: dict[str, list[str]]) -> list[str]:
-    """Rules that name one pod, which their comment tells by an `id:`."""
-    return [rule for rules in chains.values() for rule in rules if " id: " in rule]
+def per_pod_rules(table: dict[str, list[str]] | list[str]) -> list[str]:
+    """Rules, of an iptables or another nft table, that name one pod, which their comment tells by an `id:`."""
+    rules = table if isinstance(table, list) else [rule for chain in table.values() for rule in chain]
+    return [rule for rule in rules if " id: " in rule]
 
 
 def is_per_pod(path: str) -> bool:

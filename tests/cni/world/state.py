@@ -27,6 +27,7 @@ CHOSEN_MAC_PREFIXES = ("c2:c2:c2:c2:", "00:00:00", "ff:ff:ff", "01:80:c2")
 
 # Looking at an iptables table makes these, so without a rule they are no trace of anything.
 BASE_CHAINS = {"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}
+COUNTERS = re.compile(r"/last_reserved_ip\.|/\.udplane/.*/stamp$")
 VOLATILE_FLAGS = {"LOWER_UP", "NO-CARRIER"}
 VOLATILE_LINK_KEYS = {
     "ifindex", "link_index", "link_netnsid", "link", "ifname", "flags", "operstate", "qdisc", "addr_info", "linkinfo",
@@ -154,6 +155,11 @@ def actual_macs(snapshot: dict[str, Any]) -> dict[tuple[str, str], str]:
         for link in netns["links"]
         if "address" in link
     }
+
+
+def without_counters(state: State) -> State:
+    """The state without what host-local counts up: which address it gave last, and when its store last changed."""
+    return {path: value for path, value in state.items() if not COUNTERS.search(path)}
 
 
 def differences(first: State, second: State) -> dict[str, tuple[Any, Any]]:
