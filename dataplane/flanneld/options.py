@@ -7,9 +7,12 @@ from dataplane.flanneld.goflags import BOOL, INT, STRING, STRINGS, Kind, flag
 
 
 def _verbosity(text: str) -> int:
-    if not re.fullmatch(r"[+-]?[0-9]{1,10}", text, re.ASCII) or not -(1 << 31) <= int(text) < 1 << 31:
+    if not re.fullmatch(r"[+-]?[0-9]+", text, re.ASCII):
         raise ValueError(f'strconv.ParseInt: parsing "{text}": invalid syntax')
-    return int(text)
+    number = int(text) if len(text) < 12 else 1 << 31
+    if not -(1 << 31) <= number < 1 << 31:
+        raise ValueError(f'strconv.ParseInt: parsing "{text}": value out of range')
+    return number
 
 
 def _modules(text: str) -> str:

@@ -115,7 +115,8 @@ def _own_options(environment: Mapping[str, str]) -> NodeOptions:
 
 def _uses_tls(flannel: FlanneldOptions) -> bool:
     """Whether etcd is reached with TLS: by the scheme, and where there is none by TLS files, as etcd's client does."""
-    schemes = {endpoint.partition("://")[0] for endpoint in flannel.etcd_endpoints.split(",") if "://" in endpoint}
+    endpoints = flannel.etcd_endpoints.split(",")
+    schemes = {endpoint.partition("://")[0].strip() for endpoint in endpoints if "://" in endpoint}
     if not schemes <= {"http", "https"} or len(schemes) > 1:
         raise ConfigError(f"--etcd-endpoints {flannel.etcd_endpoints!r}: give all with http:// or all with https://")
     return "https" in schemes or (not schemes and any(getattr(flannel, name) for name in _TLS_FIELDS))
