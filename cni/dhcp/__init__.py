@@ -13,19 +13,17 @@ Plugin and daemon speak the official ones' protocol, so either can be exchanged 
 from __future__ import annotations
 
 import os
+import socket
 import sys
+from collections.abc import Mapping
 
+from cni.dhcp import rpc
+from cni.dhcp.gob import Value
+from cni.dhcp.records import record_directory
 from cni.lib.errors import PLUGIN_NOT_AVAILABLE, CniError, describe
 from cni.lib.skel import Attachment, Call, Plugin
 from cni.lib.skel import main as plugin_main
 from cni.lib.types import Result
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import socket
-    from collections.abc import Mapping
-
-    from cni.dhcp.gob import Value
 
 DEFAULT_SOCKET_PATH = "/run/cni/dhcp.sock"
 
@@ -47,8 +45,8 @@ def check(call: Call) -> None:
 
 
 def delete(call: Call) -> None:
-    """Have the daemon give the lease back; one that it does not hold is no error."""
-    _daemon_call(call, "DHCP.Release", call.container_id, call.ifname)
+    """Have the daemon give the lease back; one that it does not hold is no error. Without a daemon, do it here."""
+    _release(call, call.container_id, call.ifname)
 
 
 def gc(call: Call) -> None:
@@ -56,13 +54,11 @@ def gc(call: Call) -> None:
     valid = call.valid_attachments()
     if valid is None:
         return
-    from cni.dhcp.records import record_directory
-
     problems = []
     for record in record_directory(_socket_path(call)).load():
         if record.network == call.name and Attachment(record.container_id, record.ifname) not in valid:
             try:
-                _daemon_call(call, "DHCP.Release", record.container_id, record.ifname)
+                _release(call, record.container_id, record.ifname)
             except CniError as error:
                 problems.append(error.msg)
     if problems:
@@ -78,17 +74,27 @@ def status(call: Call) -> None:
 
 
 def _allocate(call: Call) -> Result:
-    from cni.dhcp.rpc import read_result
+    connection = _connect(_socket_path(call))
+    return rpc.read_result(_converse(connection, call, rpc.ALLOCATE, call.container_id, call.ifname))
 
-    return read_result(_daemon_call(call, "DHCP.Allocate", call.container_id, call.ifname))
+
+def _release(call: Call, container_id: str, ifname: str) -> None:
+    try:
+        connection = _connect(_socket_path(call))
+    except CniError:
+        from cni.dhcp.attachment import release_recorded
+
+        release_recorded(record_directory(_socket_path(call)), (container_id, call.name, ifname))
+        return
+    _converse(connection, call, rpc.RELEASE, container_id, ifname)
 
 
-def _daemon_call(call: Call, method: str, container_id: str, ifname: str) -> Mapping[str, Value]:
+def _converse(
+    connection: socket.socket, call: Call, method: str, container_id: str, ifname: str
+) -> Mapping[str, Value]:
     """Make one call to the daemon and wait for its result. Raises CniError with the official plugin's texts."""
-    from cni.dhcp.rpc import Client, RpcError
-
     netns = os.path.abspath(call.netns)  # the daemon may run in another directory
-    client = Client(
+    client = rpc.Client(
         method,
         {
             "ContainerID": container_id,
@@ -99,22 +105,20 @@ def _daemon_call(call: Call, method: str, container_id: str, ifname: str) -> Map
             "StdinData": call.stdin,
         },
     )
-    with _connect(_socket_path(call)) as connection:
+    with connection:
         try:
             connection.sendall(client.greeting)
             while client.result is None:
                 data = connection.recv(65536)
                 if not data:
-                    raise RpcError("unexpected EOF")
+                    raise rpc.RpcError("unexpected EOF")
                 connection.sendall(client.feed(data))
-        except (RpcError, OSError) as error:
+        except (rpc.RpcError, OSError) as error:
             raise CniError(f"error calling {method}: {describe(error)}") from None
     return client.result
 
 
 def _connect(path: str) -> socket.socket:
-    import socket
-
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         connection.connect(path)

@@ -22,6 +22,7 @@ from cni.dhcp.lease import Lease, LeaseError
 from cni.dhcp.loop import Loop
 from cni.dhcp.message import BROADCAST, MessageError, decode, wrap
 from cni.dhcp.records import Record, RecordDirectory
+from cni.lib.log import warn
 
 _CARRIER_WAIT = 10.0  # then try all the same: not every device reports its carrier
 
@@ -248,6 +249,15 @@ class Attachment:
             self._loop.remove(self._watcher)
             self._watcher.close()
             self._watcher = None
+
+
+def release_recorded(directory: RecordDirectory, key: tuple[str, str, str]) -> None:
+    """Give back the lease of one attachment as it is recorded, in place of a daemon that does not run."""
+    for record in directory.load():
+        if record.key == key:
+            attachment = Attachment(record, directory, Loop(), warn, Timing(), broadcast=False)
+            attachment.resume()
+            attachment.release()
 
 
 def new_record(record: Record) -> Record:

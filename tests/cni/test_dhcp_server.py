@@ -259,6 +259,20 @@ def test_lease_that_expires_and_comes_back(lan: Lan) -> None:
     lan.call("DEL", 0)
 
 
+def test_del_while_the_daemon_is_away(lan: Lan) -> None:
+    lan.start_server(RANGE)
+    daemon = lan.start_daemon()
+    lan.add(0)
+    lan.add(1)
+    lan.end(daemon, signal.SIGKILL)
+    for _ in range(2):
+        assert lan.call("DEL", 0).returncode == 0
+    wait_until(lambda: list(lan.server_leases()) == ["c1/lan/eth0"], "the server to see the release")
+    lan.start_daemon()
+    assert "c1/lan/eth0: lease resumed" in lan.log("daemon")
+    assert "c0/lan/eth0: lease resumed" not in lan.log("daemon")
+
+
 def test_pod_that_vanishes_gives_its_lease_back(lan: Lan) -> None:
     lan.start_server(RANGE, *QUICK_RENEWAL)
     lan.start_daemon()
