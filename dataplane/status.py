@@ -1,5 +1,6 @@
 """What a node says about itself, as plain data for JSON; `report` lays it out for people."""
 
+import math
 import os
 import time
 from dataclasses import dataclass, field
@@ -89,7 +90,7 @@ def _own_lease(membership: Membership | None) -> dict[str, Any]:
 
 def _lease(lease: Lease) -> dict[str, Any]:
     expires = None
-    if lease.expires is not None:
+    if lease.expires is not None and math.isfinite(lease.expires):
         expires = datetime.fromtimestamp(lease.expires, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return {
         "subnets": [str(subnet) for subnet in lease.subnets],

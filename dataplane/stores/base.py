@@ -21,11 +21,13 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from dataplane.errors import UdplaneError, UsageError
-from dataplane.flags import about, boolean
+from dataplane.flags import about, boolean, bounded
 from dataplane.lease import Lease, LeaseAttrs, LeaseEvent, Subnets
 
-LEASE_SECONDS = 24 * 60 * 60.0
+LEASE_SECONDS = 24 * 60 * 60
 """How long a lease lives without renewal: flannel's 24 hours."""
+
+MIN_LEASE_SECONDS, MAX_LEASE_SECONDS = 10, 10 * 365 * 24 * 60 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,14 @@ WatchUpdate = Snapshot | LeaseEvent | Outage
 class StoreOptions:
     """What some stores need besides their URL; an empty text means not given. Most names are flannel's flags."""
 
-    lease_seconds: float = LEASE_SECONDS
+    lease_seconds: float = field(
+        default=LEASE_SECONDS,
+        metadata=about(
+            "sqlite and etcd: how long a lease lives that is not renewed",
+            bounded(MIN_LEASE_SECONDS, MAX_LEASE_SECONDS),
+            metavar="SECONDS",
+        ),
+    )
     etcd_prefix: str = field(
         default="/coreos.com/network", metadata=about("etcd: keys begin with this", metavar="PREFIX", flannel=True)
     )

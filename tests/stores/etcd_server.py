@@ -12,7 +12,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +49,30 @@ def store_at(
 
 
 class EtcdMember:
-    """One etcd process, whose clients talk to it by `scheme`. `arguments` come after those for addresses and data."""
+    """One etcd process, whose clients talk to it by `scheme`. `arguments` come after those for addresses and data.
+
+    It listens at `host`; `enter` goes before its command line, to run it in a namespace which has that address.
+    """
 
     def __init__(
-        self, directory: Path, name: str, ports: tuple[int, int], cluster: str, arguments: list[str], scheme: str
+        self,
+        directory: Path,
+        name: str,
+        ports: tuple[int, int],
+        cluster: str,
+        arguments: list[str],
+        scheme: str,
+        *,
+        host: str = "127.0.0.1",
+        enter: Sequence[str] = (),
     ) -> None:
         self.name = name
+        self.host = host
         self.client_port, peer_port = ports
         self.data = directory / name
         self._log = directory / f"{name}.log"
-        client, peer = f"{scheme}://127.0.0.1:{self.client_port}", f"http://127.0.0.1:{peer_port}"
-        self.command = ["etcd", "--name", name, "--data-dir", str(self.data), "--heartbeat-interval", "50"]
+        client, peer = f"{scheme}://{host}:{self.client_port}", f"http://{host}:{peer_port}"
+        self.command = [*enter, "etcd", "--name", name, "--data-dir", str(self.data), "--heartbeat-interval", "50"]
         self.command += ["--election-timeout", "500", "--listen-client-urls", client, "--advertise-client-urls", client]
         self.command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
         self.command += ["--initial-cluster", cluster, *arguments]
@@ -102,7 +115,7 @@ class EtcdMember:
     def post(self, method: str, body: dict[str, Any], seconds: float = 10.0) -> dict[str, Any]:
         """One call of the JSON gateway, by a client that has nothing in common with the one under test."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.client_port}/v3/{method}", json.dumps(body).encode(), method="POST"
+            f"http://{self.host}:{self.client_port}/v3/{method}", json.dumps(body).encode(), method="POST"
         )
         with urllib.request.urlopen(request, timeout=seconds) as response:
             answer: dict[str, Any] = json.load(response)
@@ -142,6 +155,17 @@ class EtcdMember:
         """True if this member leads the cluster."""
         status = self.post("maintenance/status", {})
         return bool(status["leader"] == status["header"]["member_id"])
+
+
+def rejoin(helper: EtcdMember, lost: EtcdMember) -> None:
+    """Bring a member whose data is gone back in, as etcd's manual says: remove it, add it, start it empty."""
+    listed = helper.post("cluster/member/list", {})["members"]
+    entry = next(member for member in listed if member["name"] == lost.name)
+    helper.post("cluster/member/remove", {"ID": entry["ID"]})
+    helper.post_until_done("cluster/member/add", {"peerURLs": entry["peerURLs"]})
+    lost.data.rename(lost.data.with_name("lost"))
+    lost.start("--initial-cluster-state", "existing")
+    lost.wait()
 
 
 def to_base64(text: str) -> str:

@@ -12,7 +12,7 @@ from dataplane.stores.base import Snapshot, StoreOptions, WatchUpdate, open_stor
 from dataplane.stores.etcd import EtcdStore
 from dataplane.stores.etcd_gateway import Credentials, Gateway
 from dataplane.stores.http import Endpoint
-from tests.stores.etcd_server import EtcdMember, etcd_cluster, store_at
+from tests.stores.etcd_server import EtcdMember, etcd_cluster, rejoin, store_at
 from tests.stores.helpers import list_once, once_up, request, run, watching
 
 CONFIG = '{"Network":"10.5.0.0/16"}'
@@ -27,17 +27,6 @@ async def acquire_soon(store: EtcdStore, host: int) -> Lease:
         except StoreError as error:
             assert error.transient, error
             await asyncio.sleep(0.05)
-
-
-def rejoin(helper: EtcdMember, lost: EtcdMember) -> None:
-    """Bring a member whose data is gone back in, as etcd's manual says: remove it, add it, start it empty."""
-    listed = helper.post("cluster/member/list", {})["members"]
-    entry = next(member for member in listed if member["name"] == lost.name)
-    helper.post("cluster/member/remove", {"ID": entry["ID"]})
-    helper.post_until_done("cluster/member/add", {"peerURLs": entry["peerURLs"]})
-    lost.data.rename(lost.data.with_name("lost"))
-    lost.start("--initial-cluster-state", "existing")
-    lost.wait()
 
 
 def shows(update: WatchUpdate, wanted: Lease) -> bool:
