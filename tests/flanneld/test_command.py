@@ -12,7 +12,7 @@ from dataplane.errors import NodeError
 from dataplane.flanneld import command
 from dataplane.lab.overlay import UDPLANE
 from dataplane.subnet import NetworkConfig
-from tests.flanneld.conftest import Host
+from tests.flanneld.host import Host
 
 KLOG_LINE = r"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \w+\.py:\d+\] .+"
 """As klog's formatHeader writes it: level, date, time, process, source."""

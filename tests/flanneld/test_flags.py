@@ -4,6 +4,7 @@ The table is flannel's (main.go, where its flags are defined, and klog's three);
 so that a flag that is lost or gets another default is seen.
 """
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -45,7 +46,7 @@ LISTS: dict[str, tuple[str, ...]] = {"iface": (), "iface-regex": ()}
 KLOG = {"v": 0, "vmodule": "", "log_backtrace_at": ""}
 ALL: dict[str, Any] = TEXTS | NUMBERS | TRUTHS | LISTS | KLOG
 
-SAMPLES: dict[str, tuple[str, object]] = (
+SAMPLES: Mapping[str, tuple[str, object]] = (
     dict.fromkeys(TEXTS, ("some text", "some text"))
     | dict.fromkeys(NUMBERS, ("0x10", 16))
     | dict.fromkeys(LISTS, ("eth.*", ("eth.*",)))

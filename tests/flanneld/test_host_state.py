@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.flanneld.conftest import Host
+from tests.flanneld.host import Host
 
 RECORD: dict[str, Any] = tomllib.loads(Path(__file__).with_name("flannel_host.toml").read_text())
 
