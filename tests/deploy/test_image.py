@@ -82,7 +82,7 @@ def test_flanneld_is_udplane_with_the_arguments_as_they_are(tmp_path: Path) -> N
     stand_in = tmp_path / "udplane"
     stand_in.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     stand_in.chmod(0o755)
-    command = [ENTRY, "--iface-regex", "a b*", ""]
+    command = [str(ENTRY), "--iface-regex", "a b*", ""]
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=10)
     assert done.stdout == "flanneld\n--iface-regex\na b*\n\n"
