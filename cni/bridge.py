@@ -5,7 +5,7 @@ ADD takes these steps; whatever fails, the steps before it are undone:
 1. the bridge (cni0) is made, or brought in line with the configuration;
 2. the veth pair is made, its host end up and a port of the bridge, its other end inside the pod;
 3. the IPAM plugin reserves addresses; without one the pod's interface just goes up (layer 2);
-4. masquerade rules begin to be made, a program of its own that works while this one goes on;
+4. masquerade rules begin to be made, by a program that was started first and works while this one goes on;
 5. the pod's interface gets its addresses and routes and goes up;
 6. with isGateway, the bridge gets the gateway's address and the node begins to route;
 7. the rules have to stand, and the port has to pass traffic.
@@ -23,6 +23,7 @@ from cni.lib.bridge_device import Bridge, enable_forwarding
 from cni.lib.errors import UNSUPPORTED_FIELD, CniError
 from cni.lib.gojson import JsonTypeError
 from cni.lib.ip import IPNet, default_net, family, from_number, number
+from cni.lib.lean import prepare_setns
 from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute_u32
 from cni.lib.netns import Netns, NetnsLock, open_netns
 from cni.lib.rollback import Attempts, Rollback
@@ -97,6 +98,10 @@ def add(call: Call) -> Result:
     config.check_for_add()
     attachment = Attachment(call.container_id, call.ifname)
     with NetlinkSocket() as host, Rollback() as rollback:
+        rules = masquerade_of(call, config)
+        if rules:
+            rollback.push(rules.abandon)
+            rules.prepare()
         connection = Connection(call, config, host, rollback)
         reserved = _connect_and_reserve(call, config, connection, rollback)
         bridge, pair, netns = connection.bridge, connection.pair, connection.netns
@@ -113,7 +118,7 @@ def add(call: Call) -> Result:
             macspoof.setup(attachment, pair.host_name, links.format_mac(pair.mac))
         if reserved:
             result.ips, result.routes, result.dns = reserved.ips, reserved.routes, reserved.dns
-            _configure_layer3(call, config, connection, result, rollback)
+            _configure_layer3(call, config, connection, result, rules, rollback)
             _wait_for_port(host, pair.host_name)
         else:
             _configure_layer2(netns, call.ifname)
@@ -155,13 +160,14 @@ class Connection:
 
 
 def _connect_and_reserve(call: Call, config: Config, connection: Connection, rollback: Rollback) -> Result | None:
-    """Make the connection and, for layer 3, reserve addresses; the IPAM plugin is loaded while the veth is made."""
+    """Make the connection and, for layer 3, reserve addresses; what the rest needs is loaded while the veth is made."""
     if not config.layer3:
         connection.make()
         return None
     making = Background(connection.make)
     try:
         ipam.prepare(call)
+        prepare_setns()
     finally:
         making.wait()
     reserved = ipam.add(call)
@@ -169,12 +175,13 @@ def _connect_and_reserve(call: Call, config: Config, connection: Connection, rol
     return reserved
 
 
-def _configure_layer3(call: Call, config: Config, connection: Connection, result: Result, rollback: Rollback) -> None:
+def _configure_layer3(
+    call: Call, config: Config, connection: Connection, result: Result, rules: Masquerade | None, rollback: Rollback
+) -> None:
     """Addresses, routes, gateway and masquerade."""
     netns, bridge = connection.netns, connection.bridge
     gateways = complete_gateways(config, result)
     networks = [ip.address for ip in result.ips]
-    rules = masquerade_of(call, config)
     if rules:
         rollback.push(rules.remove)
         started = rules.start(networks)
@@ -193,7 +200,7 @@ def _configure_layer3(call: Call, config: Config, connection: Connection, result
 
 def masquerade_of(call: Call, config: Config) -> Masquerade | None:
     """The pod's masquerade rules, None where it has none; most calls need not import them."""
-    if not config.masquerade:
+    if not (config.masquerade and config.layer3):
         return None
     from cni.lib.masquerade import Masquerade
 

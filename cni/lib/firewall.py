@@ -30,7 +30,8 @@ class FirewallError(CniError):
 
     def __init__(self, argv: list[str], finished: Finished) -> None:
         self.output = finished.errors.decode("utf-8", "replace").strip()
-        super().__init__(f"running [{' '.join(argv)}]: exit status {finished.status}: {self.output}")
+        reason = " ".join(self.output.split())
+        super().__init__(f"running [{' '.join(argv)}]: exit status {finished.status}: {reason}")
 
     @property
     def incompatible(self) -> bool:
@@ -76,9 +77,15 @@ def default_backend() -> str:
 class Transaction:
     """A firewall program that is at work. `wait` gives its output or raises FirewallError."""
 
-    def __init__(self, argv: list[str], script: str = "") -> None:
+    def __init__(self, argv: list[str], script: str | None = "") -> None:
+        """With script=None the program is only started, and waits for `feed`: loading is most of what it does."""
         self._argv = [_program(argv[0]), *argv[1:]]
-        self._process = Process(self._argv, script.encode())
+        self._process = Process(self._argv, None if script is None else script.encode())
+
+    def feed(self, script: str) -> Transaction:
+        """Say what is to be done; nothing, if that is empty."""
+        self._process.feed(script.encode())
+        return self
 
     def wait(self) -> str:
         """The program's output, when it is done."""
@@ -99,10 +106,15 @@ def _iptables(of_family: int) -> str:
     return "iptables" if of_family == AF_INET else "ip6tables"
 
 
-def start_iptables(of_family: int, table: str, commands: list[str]) -> Transaction:
+def prepare_iptables(of_family: int) -> Transaction:
+    """Start the program that `start_iptables` needs, before it is known what it is to do."""
+    return Transaction([f"{_iptables(of_family)}-restore", "--noflush", "--wait"], None)
+
+
+def start_iptables(of_family: int, table: str, commands: list[str], prepared: Transaction | None = None) -> Transaction:
     """Begin to apply commands such as `-A POSTROUTING ...` to one table, all or none. `:NAME - [0:0]` makes a chain."""
     script = "\n".join([f"*{table}", *commands, "COMMIT", ""])
-    return Transaction([f"{_iptables(of_family)}-restore", "--noflush", "--wait"], script)
+    return (prepared or prepare_iptables(of_family)).feed(script)
 
 
 def list_iptables(table: str, families: tuple[int, ...] = (AF_INET, AF_INET6)) -> dict[int, list[str]]:
@@ -120,9 +132,14 @@ def _lines(listing: Transaction) -> list[str]:
         raise
 
 
-def start_nft(script: str) -> Transaction:
+def prepare_nft() -> Transaction:
+    """Start the program that `start_nft` needs, before it is known what it is to do."""
+    return Transaction(["nft", "-f", "-"], None)
+
+
+def start_nft(script: str, prepared: Transaction | None = None) -> Transaction:
     """Begin to apply an nft script, all or none."""
-    return Transaction(["nft", "-f", "-"], script)
+    return (prepared or prepare_nft()).feed(script)
 
 
 def list_nft(of_family: str, table: str, chain: str) -> list[str]:

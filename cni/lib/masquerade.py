@@ -47,22 +47,41 @@ class Masquerade:
             raise CniError(f'unrecognized ipmasq backend "{backend}"')
         self.network = network
         self.attachment = attachment
-        self.explicit = backend or ""
+        self.backend = backend or firewall.default_backend()
+        self._prepared: Transaction | None = None
         self.chain = firewall.chain_name(network, attachment.container_id)
+
+    def prepare(self) -> None:
+        """Start the program that `start` will most likely need; `finish` or `abandon` has to follow."""
+        nft = self.backend == NFTABLES
+        self._prepared = firewall.prepare_nft() if nft else firewall.prepare_iptables(AF_INET)
+
+    def abandon(self) -> None:
+        """End a program that was started and is not needed."""
+        if self._prepared:
+            self._prepared.feed("").wait()
+            self._prepared = None
 
     def start(self, addresses: list[IPNet]) -> list[Transaction]:
         """Begin to make the rules; `finish` has to follow."""
-        if (self.explicit or firewall.default_backend()) == NFTABLES:
-            return [firewall.start_nft(self._nft_script(addresses))]
+        if self.backend == NFTABLES:
+            return [firewall.start_nft(self._nft_script(addresses), self._take_prepared())]
         started = []
         for of_family in (AF_INET, AF_INET6):
             ours = [net for net in addresses if family(net.ip) == of_family]
             if ours:
-                started.append(firewall.start_iptables(of_family, "nat", self._iptables_commands(of_family, ours)))
+                prepared = self._take_prepared() if of_family == AF_INET else None
+                commands = self._iptables_commands(of_family, ours)
+                started.append(firewall.start_iptables(of_family, "nat", commands, prepared))
         return started
+
+    def _take_prepared(self) -> Transaction | None:
+        prepared, self._prepared = self._prepared, None
+        return prepared
 
     def finish(self, started: list[Transaction]) -> None:
         """Wait until the rules stand. Raises CniError."""
+        self.abandon()
         _wait_all(started)
 
     def _iptables_commands(self, of_family: int, addresses: list[IPNet]) -> list[str]:
@@ -99,7 +118,7 @@ class Masquerade:
         the same network, its rules stay. Whose address a rule names does not matter otherwise, since the pod may have
         lost or changed it.
         """
-        if self.explicit == NFTABLES or firewall.default_backend() == NFTABLES:
+        if self.backend == NFTABLES:
             return self._start_removal_nft()
         started = []
         for of_family in (AF_INET, AF_INET6):
