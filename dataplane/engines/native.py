@@ -53,15 +53,15 @@ class NativeEngine:
         self._last_generation = 0
         self._batch: tuple[PacketBatch, Any] | None = None
         self._idle_workers: list[Any] = []
+        self._told: set[str] = set()
+        """Features whose failure is in the log."""
 
     def run(self, tun_fd: int, udp_fd: int, stop_fd: int) -> None:
         """Move packets until `stop_fd` becomes readable. Each caller's thread is a worker of its own."""
         worker = self._take_worker()
         try:
-            failed = self._failed()
             while _check(lib.dp_worker_run(worker, tun_fd, udp_fd, stop_fd)):
-                for name, state in self._failed() - failed:
-                    _log.warning("%s is %s; forwarding goes on without it, slower", name, state)
+                self._tell_of_failures()
         finally:
             with self._control:
                 self._idle_workers.append(worker)
@@ -146,17 +146,25 @@ class NativeEngine:
             raise MemoryError
         return worker
 
-    def _failed(self) -> set[tuple[str, str]]:
-        """Names and states of the features that are off."""
-        return {(name, state) for name, state in self.features().items() if state.startswith("off")}
+    def _tell_of_failures(self) -> None:
+        """Log each feature that has failed once, whichever worker comes first."""
+        with self._control:
+            for number, name in enumerate(OFFLOADS):
+                if name not in self._told and self._state(number)[0] == lib.DP_FEATURE_STATE_FAILED:
+                    self._told.add(name)
+                    _log.warning("%s is %s; forwarding goes on without it, slower", name, self._feature(number))
 
     def _feature(self, number: int) -> str:
-        error = ffi.new("int *")
-        state = lib.dp_engine_feature(self._engine, number, error)
+        state, error = self._state(number)
         if state == lib.DP_FEATURE_STATE_ON:
             return "on"
-        why = _WHY_OFF[state] + (f": {os.strerror(error[0])}" if error[0] else "")
+        why = _WHY_OFF[state] + (f": {os.strerror(error)}" if error else "")
         return f"off ({why})"
+
+    def _state(self, number: int) -> tuple[int, int]:
+        """An enum dp_feature_state, and the errno that goes with it."""
+        error = ffi.new("int *")
+        return lib.dp_engine_feature(self._engine, number, error), error[0]
 
     def _workers(self) -> list[Any]:
         workers: list[Any] = []
