@@ -8,28 +8,38 @@ from __future__ import annotations
 
 from cni.lib import addresses, links
 from cni.lib.errors import CniError
+from cni.lib.ip import format_ip
 from cni.lib.netns import Netns, open_netns_if_present
 from cni.lib.skel import Call, Plugin, main
 from cni.lib.types import Interface, IPConfig, Result
 
 LOOPBACK_MAC = "00:00:00:00:00:00"
+LOOPBACK_V6 = bytes(15) + b"\1"
 
 
 def add(call: Call) -> Result:
-    """Bring lo up."""
+    """Bring lo up, unless it has an address that is not a loopback's."""
     previous = call.prev_result()
     with Netns(call.netns).netlink() as netlink:
         lo = links.get_link(netlink, "lo")
+        for address in addresses.list_addresses(netlink, lo.index):
+            if not is_loopback(address.net.ip):
+                text = f'loopback interface found with non-loopback address "{format_ip(address.net.ip)}"'
+                raise CniError(text)
         links.set_up(netlink, lo.index)
-        found = addresses.list_addresses(netlink, lo.index)
-    if any(address.is_global for address in found):
-        raise CniError("loopback interface found with non-loopback address")
+        found = [address.net for address in addresses.list_addresses(netlink, lo.index)]
     if previous is not None:
         return previous
     result = Result()
     result.interfaces = [Interface("lo", LOOPBACK_MAC, call.netns)]
-    result.ips = [IPConfig(address.net, None, 0) for address in found]
+    for length in (4, 16):
+        result.ips += [IPConfig(net, None, 0) for net in found if len(net.ip) == length][:1]
     return result
+
+
+def is_loopback(ip: bytes) -> bool:
+    """127.0.0.0/8 or ::1."""
+    return ip[0] == 127 if len(ip) == 4 else ip == LOOPBACK_V6
 
 
 def check(call: Call) -> None:

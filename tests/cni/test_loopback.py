@@ -51,9 +51,16 @@ def test_check_and_del(node: World) -> None:
     assert node.plugin("loopback", "CHECK", conf()).json["msg"] == "loopback interface is down"
 
 
-def test_another_address_on_lo_is_refused(node: World) -> None:
+def test_another_address_on_lo_is_refused_before_anything_is_done(node: World) -> None:
     node.sh("ip addr add 10.1.2.3/32 dev lo", pod="p1")
-    assert node.plugin("loopback", "ADD", conf()).json["msg"] == "loopback interface found with non-loopback address"
+    error = node.plugin("loopback", "ADD", conf()).json
+    assert error["msg"] == 'loopback interface found with non-loopback address "10.1.2.3"'
+    assert node.plugin("loopback", "CHECK", conf()).json["msg"] == "loopback interface is down"
+
+
+def test_one_address_of_each_family_is_reported(node: World) -> None:
+    node.sh("ip link set lo up; ip addr add 127.0.0.5/8 dev lo", pod="p1")
+    assert [ip["address"] for ip in node.plugin("loopback", "ADD", conf()).json["ips"]] == ["127.0.0.1/8", "::1/128"]
 
 
 def test_a_pod_that_is_gone() -> None:
