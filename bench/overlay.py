@@ -15,16 +15,14 @@ import argparse
 import itertools
 import json
 import os
-import platform
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.environment import machine
 from bench.load import LOADS, Figures, Load
 from bench.pair import Pair, Setup, build, plain, udplane, vxlan
 from bench.report import Results, render
@@ -127,20 +125,7 @@ def _progress(text: str) -> None:
 
 def _environment(options: argparse.Namespace) -> dict[str, str]:
     """What the figures depend on."""
-    here = Path(__file__).parent
-    revision = subprocess.run(
-        ["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "revision": revision.stdout.strip() or "unknown",
-        "kernel": platform.release(),
-        "processor": models[0].partition(":")[2].strip() if models else platform.machine(),
-        "processors": str(os.cpu_count()),
-        "rounds": str(options.rounds),
-        "seconds per load": f"{options.seconds:g}",
-    }
+    return machine() | {"rounds": str(options.rounds), "seconds per load": f"{options.seconds:g}"}
 
 
 if __name__ == "__main__":

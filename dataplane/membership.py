@@ -110,8 +110,8 @@ class Membership:
                 waiting.append(updates.get_nowait())
             async with self._lock:
                 changes = [change for update in waiting for change in self._take_in(update)]
-                self._log_changes(changes)
                 await self._host.apply(changes)
+                self._log_changes(changes)
 
     async def _ask_store(self, action: Action) -> None:
         """Acquire or renew, tell the keeper how it went, and take up what was granted."""
