@@ -52,7 +52,7 @@ _MADE_OF = {
 """What an engine needs beside the standard library."""
 
 
-OFFLOADS = ("tso", "gso", "gro", "uso", "ports")
+OFFLOADS = ("tso", "gso", "gro", "uso", "ports", "realtime")
 """What makes a loop fast, in the order of dp_feature in native/api.cdef.h:
 
 - tso: the TUN hands out TCP super-packets of up to 64 KiB, checksums not computed yet
@@ -60,6 +60,7 @@ OFFLOADS = ("tso", "gso", "gro", "uso", "ports")
 - gro: the UDP socket hands out runs of datagrams (UDP_GRO), and packets of a flow go into the TUN as one
 - uso: the TUN hands out and takes super-packets of UDP
 - ports: flows leave by different source ports, so that queues and routers on the way can spread them
+- realtime: workers go before other programs, as the kernel's own packet processing does
 """
 
 

@@ -12,7 +12,8 @@ enum dp_feature {
     DP_FEATURE_GRO = 2,
     DP_FEATURE_USO = 3,
     DP_FEATURE_PORTS = 4,
-    DP_FEATURE_COUNT = 5,
+    DP_FEATURE_REALTIME = 5,
+    DP_FEATURE_COUNT = 6,
 };
 
 /* Whether a feature is in use, and if not, why. */

@@ -20,12 +20,15 @@
 #define WORKER_IDLE    UINT64_MAX
 #define CACHE_LINE     64
 
+struct dp_loop;
+
 /**
  * struct dp_worker - what one thread needs to decide about packets, and what it counts
  * @counters: first, so that no two workers write to one cache line
  * @peers: its counters of each peer, in pages that control adds and that stay
  * @seen: the epoch that the worker noted last, or WORKER_IDLE
  * @engine: the engine
+ * @loop: the run that is interrupted to tell about a failed feature, or NULL
  * @next: the worker that was added after this one
  */
 struct dp_worker {
@@ -33,6 +36,7 @@ struct dp_worker {
     _Atomic(struct dp_peer_counters *) peers[N_PEER_PAGES];
     _Alignas(CACHE_LINE) _Atomic uint64_t seen;
     struct dp_engine *engine;
+    struct dp_loop *loop;
     struct dp_worker *next;
 };
 

@@ -10,19 +10,18 @@ static void count(struct dp_loop *loop, enum dp_verdict verdict, int32_t peer, u
         dp_worker_count_peer(loop->worker, loop->routes, DP_DIRECTION_DECAP, peer, packets, bytes, loop->now_ns);
 }
 
-static void write_single(struct dp_loop *loop, uint8_t *packet, size_t len, int32_t peer)
+static void write_single(struct dp_loop *loop, const struct dp_group *group, uint8_t *packet, size_t len)
 {
     int error = dp_loop_write_plain(loop, packet, len);
-    count(loop, error ? DP_VERDICT_WRITE_FAILED : DP_VERDICT_FORWARDED, peer, 1, len);
+    count(loop, error ? DP_VERDICT_WRITE_FAILED : DP_VERDICT_FORWARDED, group->peer, 1, len);
 }
 
 /* Write the packets of a group one by one; they are all still as they came, each header in front of its payload. */
 static void write_apart(struct dp_loop *loop, const struct dp_group *group)
 {
-    write_single(loop, group->packet, group->len, group->peer);
+    write_single(loop, group, group->packet, group->len);
     for (uint32_t i = 1; i < group->n_packets; i++)
-        write_single(loop, group->payload[i] - group->header_len, group->payload_lens[i] + group->header_len,
-                     group->peer);
+        write_single(loop, group, group->payload[i] - group->header_len, group->payload_lens[i] + group->header_len);
 }
 
 static void write_group(struct dp_loop *loop, const struct dp_group *group)
@@ -53,7 +52,7 @@ static void flush(struct dp_loop *loop)
     for (size_t i = 0; i < loop->coalescer.n_groups; i++) {
         const struct dp_group *group = &loop->coalescer.groups[i];
         if (group->n_packets == 1)
-            write_single(loop, group->packet, group->len, group->peer);
+            write_single(loop, group, group->packet, group->len);
         else
             write_group(loop, group);
     }
@@ -82,16 +81,14 @@ static void take(struct dp_loop *loop, const struct dp_run *run, uint8_t *data, 
     dp_coalescer_add(&loop->coalescer, data, len, packet.peer);
 }
 
-int dp_loop_inbound(struct dp_loop *loop)
+void dp_loop_inbound(struct dp_loop *loop)
 {
-    int gro = loop->vnet_len && dp_feature_on(loop->features, DP_FEATURE_GRO), drained;
-    int n_runs = dp_receiver_read(&loop->receiver, loop->udp_fd, &drained);
+    int gro = loop->vnet_len && dp_feature_on(loop->features, DP_FEATURE_GRO);
+    int n_runs = dp_receiver_read(&loop->receiver, loop->udp_fd);
 
-    if (n_runs < 0)
-        return 0; /* an error that the network reported about an earlier datagram */
     loop->coalescer.tcp = (uint8_t)gro;
     loop->coalescer.udp = (uint8_t)(gro && dp_feature_on(loop->features, DP_FEATURE_USO));
-    for (int i = 0; i < n_runs; i++) {
+    for (int i = 0; i < n_runs; i++) { /* a negative number is an error of an earlier datagram, which is gone */
         struct dp_run run = dp_receiver_run(&loop->receiver, (size_t)i);
         size_t at = 0;
         do { /* an empty datagram is one, too */
@@ -101,5 +98,4 @@ int dp_loop_inbound(struct dp_loop *loop)
         } while (at < run.len);
     }
     flush(loop);
-    return !drained;
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -37,20 +38,18 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-/* Wait until an end has something; @ready says which are known to. Returns 0 or -errno. */
-static int wait(struct dp_loop *loop, struct pollfd *ends, int ready)
+/* Wait until an end has something. Returns 0 or -errno. */
+static int wait(struct dp_loop *loop, struct pollfd *ends)
 {
     uint64_t busy_poll_ns = (uint64_t)loop->worker->engine->config.busy_poll_us * 1000;
-    uint64_t deadline = !ready && busy_poll_ns ? now_ns() + busy_poll_ns : 0;
-    int n;
+    uint64_t deadline = busy_poll_ns ? now_ns() + busy_poll_ns : 0;
+    int n = 0;
 
-    do
+    dp_worker_set_idle(loop->worker);
+    while (n == 0 && deadline && now_ns() < deadline)
         n = poll(ends, N_ENDS, 0);
-    while (n == 0 && deadline && now_ns() < deadline);
-    if (n == 0 && !ready) {
-        dp_worker_set_idle(loop->worker);
+    if (n == 0)
         n = poll(ends, N_ENDS, -1);
-    }
     return n < 0 && errno != EINTR ? -errno : 0;
 }
 
@@ -60,19 +59,20 @@ static int take_turns(struct dp_loop *loop)
     struct pollfd ends[N_ENDS] = {
         [TUN] = {.fd = loop->tun_fd, .events = POLLIN},
         [UDP] = {.fd = loop->udp_fd, .events = POLLIN},
+        [STOP] = {.fd = loop->stop_fd, .events = POLLIN},
     };
-    int more_outbound = 0, more_inbound = 0;
     uint32_t changes = loop->features->changes;
 
-    ends[STOP] = (struct pollfd){.fd = loop->stop_fd, .events = POLLIN};
     for (;;) {
-        int error = wait(loop, ends, more_outbound || more_inbound);
+        int error = wait(loop, ends);
         if (error || ends[STOP].revents)
             return error;
         loop->routes = dp_worker_begin_turn(loop->worker);
         loop->now_ns = now_ns();
-        more_outbound = (more_outbound || ends[TUN].revents) && dp_loop_outbound(loop);
-        more_inbound = (more_inbound || ends[UDP].revents) && dp_loop_inbound(loop);
+        if (ends[TUN].revents)
+            dp_loop_outbound(loop);
+        if (ends[UDP].revents)
+            dp_loop_inbound(loop);
         if (loop->error)
             return loop->error;
         if (loop->features->changes != changes)
@@ -80,19 +80,49 @@ static int take_turns(struct dp_loop *loop)
     }
 }
 
+/*
+ * Have this thread run before those of other programs, or after all like them. What the kernel does for packets it does
+ * in interrupts, before any program; a worker that waits for its turn behind busy programs adds milliseconds to a
+ * packet's way. The kernel leaves the others their share (sched(7), sched_rt_runtime_us). Returns 0 or the errno.
+ */
+static int set_realtime(int on)
+{
+    struct sched_param priority = {.sched_priority = on ? 1 : 0};
+    return sched_setscheduler(0, on ? SCHED_RR | SCHED_RESET_ON_FORK : SCHED_OTHER, &priority) ? errno : 0;
+}
+
 static void loop_free(struct dp_loop *loop)
 {
+    if (loop->is_realtime)
+        set_realtime(0);
     dp_sender_close(&loop->sender);
     dp_receiver_free(&loop->receiver);
     free(loop->arena);
     free(loop);
 }
 
+/* Try the features; those that are not to be had stay off. Returns 0 or -errno. */
+static int probe(struct dp_loop *loop)
+{
+    struct dp_features *features = loop->features;
+
+    if (dp_feature_possible(features, DP_FEATURE_PORTS))
+        dp_feature_settle(features, DP_FEATURE_PORTS, -dp_sender_spread(&loop->sender));
+    if (dp_feature_possible(features, DP_FEATURE_REALTIME)) {
+        int error = set_realtime(1);
+        loop->is_realtime = !error;
+        dp_feature_settle(features, DP_FEATURE_REALTIME, error);
+    }
+    int vnet_len = dp_features_probe(features, loop->tun_fd, loop->udp_fd);
+    loop->vnet_len = vnet_len > 0 ? (size_t)vnet_len : 0;
+    return vnet_len < 0 ? vnet_len : 0;
+}
+
 /* Get memory, sockets and features ready. Returns 0 or -errno. */
 static int loop_init(struct dp_loop *loop)
 {
     uint32_t batch = loop->worker->engine->config.batch;
-    int vnet_len, error = dp_sender_open(&loop->sender, loop->udp_fd);
+    int error = dp_sender_open(&loop->sender, loop->udp_fd);
 
     if (error)
         return error;
@@ -100,31 +130,30 @@ static int loop_init(struct dp_loop *loop)
     loop->arena = malloc(ARENA_LEN);
     if (!loop->arena || dp_receiver_init(&loop->receiver, batch))
         return -ENOMEM;
-    vnet_len = dp_features_probe(loop->features, loop->tun_fd, loop->udp_fd);
-    if (vnet_len < 0)
-        return vnet_len;
-    loop->vnet_len = (size_t)vnet_len;
-    if (dp_feature_possible(loop->features, DP_FEATURE_PORTS))
-        dp_feature_settle(loop->features, DP_FEATURE_PORTS, -dp_sender_spread(&loop->sender));
-    return 0;
+    return probe(loop);
 }
 
 int dp_worker_run(struct dp_worker *worker, int tun_fd, int udp_fd, int stop_fd)
 {
-    struct dp_loop *loop = calloc(1, sizeof *loop);
-    int result;
+    struct dp_loop *loop = worker->loop;
+    int result = 0;
 
-    if (!loop)
-        return -ENOMEM;
-    loop->worker = worker;
-    loop->features = &worker->engine->features;
-    loop->tun_fd = tun_fd;
-    loop->udp_fd = udp_fd;
-    loop->stop_fd = stop_fd;
-    result = loop_init(loop);
+    if (!loop) {
+        loop = calloc(1, sizeof *loop);
+        if (!loop)
+            return -ENOMEM;
+        loop->worker = worker;
+        loop->features = &worker->engine->features;
+        loop->tun_fd = tun_fd;
+        loop->udp_fd = udp_fd;
+        loop->stop_fd = stop_fd;
+        result = loop_init(loop);
+    }
     if (!result)
         result = take_turns(loop);
     dp_worker_set_idle(worker);
-    loop_free(loop);
+    worker->loop = result == 1 ? loop : NULL; /* it comes back in a moment, and what waits in its queues waits on */
+    if (result != 1)
+        loop_free(loop);
     return result;
 }

@@ -19,7 +19,7 @@
 #define MAX_READS     128
 #define READ_LEN      (MAX_PACKET_LEN + VNET_LEN)
 #define READ_HEADROOM 64 /* for a vnet header, and later for the headers of an ICMP error */
-#define ARENA_LEN     (9 * (READ_LEN + READ_HEADROOM)) /* what a turn reads stays cached until it is sent */
+#define ARENA_LEN     (5 * (READ_LEN + READ_HEADROOM)) /* what a turn reads stays cached until it is sent */
 
 /**
  * struct dp_loop - one run of a worker
@@ -32,6 +32,7 @@
  * @most_reads: packets that a turn takes from the TUN
  * @routes: the snapshot of this turn
  * @now_ns: the time of this turn
+ * @is_realtime: whether the thread's scheduling was changed
  * @error: 0, or the -errno that ends the run
  * @arena: what was read from the TUN in this turn
  * @packets: the packets in it
@@ -50,6 +51,7 @@ struct dp_loop {
     uint32_t most_reads;
     const struct dp_routes *routes;
     uint64_t now_ns;
+    int is_realtime;
     int error;
     uint8_t *arena;
     struct dp_packet packets[MAX_READS];
@@ -61,19 +63,15 @@ struct dp_loop {
 
 /**
  * dp_loop_outbound() - one turn from the TUN to the underlay
- * @loop: the loop
- *
- * Return: whether more is waiting.
+ * @loop: @loop->error is set when the device is gone
  */
-int dp_loop_outbound(struct dp_loop *loop);
+void dp_loop_outbound(struct dp_loop *loop);
 
 /**
  * dp_loop_inbound() - one turn from the underlay to the TUN
- * @loop: the loop
- *
- * Return: whether more is waiting.
+ * @loop: @loop->error is set when the device is gone
  */
-int dp_loop_inbound(struct dp_loop *loop);
+void dp_loop_inbound(struct dp_loop *loop);
 
 /**
  * dp_loop_write() - write pieces of a packet to the TUN as one

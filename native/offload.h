@@ -37,12 +37,12 @@ static inline int dp_feature_on(const struct dp_features *features, enum dp_feat
 void dp_features_init(struct dp_features *features, uint32_t unwanted);
 
 /**
- * dp_features_probe() - find out what a TUN queue and a socket can do, and switch it on in them
+ * dp_features_probe() - find out what a TUN device and a socket can do, and switch it on in them
  * @features: what was still possible before
- * @tun_fd: the TUN queue
+ * @tun_fd: a queue of the device
  * @udp_fd: the UDP socket
  *
- * Return: bytes of the header in front of each packet of the TUN queue, or -errno when it is no TUN queue.
+ * Return: bytes of the header in front of each packet of the device's queues, or -errno when it is none.
  */
 int dp_features_probe(struct dp_features *features, int tun_fd, int udp_fd);
 

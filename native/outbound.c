@@ -88,28 +88,24 @@ static void take(struct dp_loop *loop, struct dp_packet *packet, const struct vi
     dp_sender_add(&loop->sender, packet, 0, packet->data, packet->len);
 }
 
-int dp_loop_outbound(struct dp_loop *loop)
+void dp_loop_outbound(struct dp_loop *loop)
 {
-    uint8_t *free_bytes = loop->arena, *end = loop->arena + ARENA_LEN;
-    int drained = 0;
+    uint8_t *data = loop->arena + READ_HEADROOM, *end = loop->arena + ARENA_LEN;
 
-    for (uint32_t i = 0; i < loop->most_reads && (size_t)(end - free_bytes) >= READ_LEN + READ_HEADROOM; i++) {
-        uint8_t *packet = free_bytes + READ_HEADROOM, *start = packet - loop->vnet_len;
+    for (uint32_t i = 0; i < loop->most_reads && (size_t)(end - data) >= READ_LEN; i++) {
+        struct dp_packet *packet = &loop->packets[i];
         struct virtio_net_hdr vnet = {0};
-        ssize_t len = read(loop->tun_fd, start, MAX_PACKET_LEN + loop->vnet_len);
-        if (len < 0) {
-            if (errno != EAGAIN && errno != EINTR)
+        ssize_t len = read(loop->tun_fd, data - loop->vnet_len, MAX_PACKET_LEN + loop->vnet_len);
+        if (len < (ssize_t)loop->vnet_len) {
+            if (len < 0 && errno != EAGAIN && errno != EINTR)
                 loop->error = -errno;
-            drained = 1;
             break;
         }
-        size_t packet_len = (size_t)len - min_size(loop->vnet_len, (size_t)len);
-        memcpy(&vnet, start, loop->vnet_len);
-        loop->packets[i] = (struct dp_packet){.data = packet, .len = (uint32_t)packet_len};
-        loop->packets[i].wire_len = loop->packets[i].len;
-        take(loop, &loop->packets[i], &vnet);
-        free_bytes = packet + ((packet_len + 63) & ~(size_t)63);
+        memcpy(&vnet, data - loop->vnet_len, loop->vnet_len);
+        *packet = (struct dp_packet){.data = data, .len = (uint32_t)((size_t)len - loop->vnet_len)};
+        packet->wire_len = packet->len;
+        data += ((packet->len + 63) & ~(size_t)63) + READ_HEADROOM;
+        take(loop, packet, &vnet);
     }
     flush(loop);
-    return !drained;
 }

@@ -34,7 +34,7 @@ static void prepare(struct dp_receiver *receiver, size_t i)
     };
 }
 
-int dp_receiver_read(struct dp_receiver *receiver, int fd, int *drained)
+int dp_receiver_read(struct dp_receiver *receiver, int fd)
 {
     size_t bytes = 0;
     int n_runs;
@@ -44,7 +44,6 @@ int dp_receiver_read(struct dp_receiver *receiver, int fd, int *drained)
     do
         n_runs = recvmmsg(fd, receiver->vector, receiver->n_wanted, MSG_DONTWAIT, NULL);
     while (n_runs < 0 && errno == EINTR);
-    *drained = n_runs < (int)receiver->n_wanted;
     if (n_runs < 0)
         return errno == EAGAIN ? 0 : -errno;
     for (int i = 0; i < n_runs; i++)
@@ -52,7 +51,7 @@ int dp_receiver_read(struct dp_receiver *receiver, int fd, int *drained)
     /* Short runs are taken many at a time, long ones few: a turn should not take long, and its bytes stay cached. */
     if (bytes > (size_t)n_runs * RUN_LEN / 8)
         receiver->n_wanted = (uint32_t)min_size(receiver->most, MAX_LONG_RUNS);
-    else if (!*drained)
+    else if (n_runs == (int)receiver->n_wanted)
         receiver->n_wanted = (uint32_t)min_size(receiver->most, 2 * (size_t)receiver->n_wanted);
     return n_runs;
 }

@@ -13,7 +13,7 @@
 #include "packet.h"
 
 #define MAX_RUNS      64
-#define MAX_LONG_RUNS 8     /* runs in a read, when they are long: 512 KiB stay in the cache until they are written */
+#define MAX_LONG_RUNS 4     /* runs in a read, when they are long: 256 KiB stay in the cache until they are written */
 #define RUN_LEN       65536 /* bytes of the longest run */
 
 /* Bytes between buffers: not a power of two, or they would compete for the same lines of the cache. */
@@ -74,11 +74,10 @@ void dp_receiver_free(struct dp_receiver *receiver);
  * dp_receiver_read() - receive what is waiting
  * @receiver: the receiver; runs of the last read are overwritten
  * @fd: the socket
- * @drained: set when nothing is left waiting
  *
  * Return: the number of runs, or -errno.
  */
-int dp_receiver_read(struct dp_receiver *receiver, int fd, int *drained);
+int dp_receiver_read(struct dp_receiver *receiver, int fd);
 
 /**
  * dp_receiver_run() - one of the runs that were read

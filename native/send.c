@@ -5,58 +5,10 @@
 #include <unistd.h>
 
 #include "flow.h"
+#include "source.h"
 
-#define V4_OVERHEAD  28
-#define V6_OVERHEAD  48
-#define BUFFER_BYTES (7 << 20)
-
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71
-#endif
-
-/* Whether two sockets are known to be in different network namespaces; older kernels do not tell. */
-static int apart(int one, int other)
-{
-    uint64_t cookies[2];
-    socklen_t len = sizeof cookies[0];
-
-    return !getsockopt(one, SOL_SOCKET, SO_NETNS_COOKIE, &cookies[0], &len) &&
-           !getsockopt(other, SOL_SOCKET, SO_NETNS_COOKIE, &cookies[1], &len) && cookies[0] != cookies[1];
-}
-
-static int prepare_source(int fd, int udp_fd, const struct sockaddr *local, socklen_t local_len)
-{
-    int v6 = local->sa_family == AF_INET6, discover = IP_PMTUDISC_DO, buffer = BUFFER_BYTES;
-
-    if (apart(fd, udp_fd))
-        return -EADDRNOTAVAIL;
-    if (setsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_MTU_DISCOVER : IP_MTU_DISCOVER, &discover,
-                   sizeof discover) ||
-        bind(fd, local, local_len))
-        return -errno;
-    if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer)) /* needs CAP_NET_ADMIN at the top */
-        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
-    return 0;
-}
-
-/* Open a socket on the same address as @udp_fd, with another port. Returns it or -errno. */
-static int open_source(int udp_fd)
-{
-    struct sockaddr_in6 local = {0};
-    socklen_t local_len = sizeof local;
-
-    if (getsockname(udp_fd, (struct sockaddr *)&local, &local_len))
-        return -errno;
-    local.sin6_port = 0; /* lies in the same place for IPv4 */
-    int fd = socket(local.sin6_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -errno;
-    int error = prepare_source(fd, udp_fd, (struct sockaddr *)&local, local_len);
-    if (!error)
-        return fd;
-    close(fd);
-    return error;
-}
+#define V4_OVERHEAD 28
+#define V6_OVERHEAD 48
 
 int dp_sender_open(struct dp_sender *sender, int udp_fd)
 {
@@ -65,7 +17,7 @@ int dp_sender_open(struct dp_sender *sender, int udp_fd)
 
     sender->udp_fd = sender->sockets[0] = udp_fd;
     sender->n_sockets = 1;
-    sender->probe_fd = open_source(udp_fd);
+    sender->probe_fd = dp_source_open(udp_fd);
     if (getsockopt(udp_fd, SOL_SOCKET, SO_DOMAIN, &domain, &len))
         return -errno;
     sender->v6 = domain == AF_INET6;
@@ -77,7 +29,7 @@ int dp_sender_spread(struct dp_sender *sender)
     int sources[N_SOURCE_PORTS];
 
     for (uint32_t i = 0; i < N_SOURCE_PORTS; i++) {
-        sources[i] = open_source(sender->udp_fd);
+        sources[i] = dp_source_open(sender->udp_fd);
         if (sources[i] >= 0)
             continue;
         for (uint32_t opened = 0; opened < i; opened++)
