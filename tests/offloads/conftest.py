@@ -115,7 +115,6 @@ def start_faulty(base: Overlay, faults: Faults) -> Start:
             with faults.within():
                 daemons = stack.enter_context(without(base, (), *(flags or ALL_ON)))
             yield Pair(daemons)
-            faults.clear()
 
     faults.clear()
     return started
