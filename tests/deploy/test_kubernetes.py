@@ -151,9 +151,13 @@ def test_the_plugins_are_installed_without_any_capability(tmp_path: Path, namesp
     assert [plugin["type"] for plugin in json.loads(conflist.read_text())["plugins"]] == ["flannel", "portmap"]
 
 
-def kustomize(directory: Path) -> list[dict[str, Any]]:
+def needs_kubectl() -> None:
     if shutil.which("kubectl") is None:
-        pytest.skip("needs kubectl, which is not in Debian: see kubernetes.io/docs/tasks/tools")
+        pytest.skip("needs kubectl, which Debian does not have: see kubernetes.io/docs/tasks/tools")
+
+
+def kustomize(directory: Path) -> list[dict[str, Any]]:
+    needs_kubectl()
     done = subprocess.run(["kubectl", "kustomize", directory], capture_output=True, text=True, check=True, timeout=60)
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 
@@ -171,3 +175,32 @@ def test_plugins_can_be_kept() -> None:
     key = ("DaemonSet", "kube-flannel-ds")
     del ours[key]["spec"]["template"]["spec"]["initContainers"]
     assert kept == ours
+
+
+def test_the_way_back_removes_the_device_and_keeps_the_rest(host: Host) -> None:
+    """flanneld takes over rules and subnet file, but not a TUN that is there."""
+    (patch,) = documents(DEPLOY / "kubernetes" / "back-to-flannel.yaml")
+    (container,) = patch["spec"]["template"]["spec"]["initContainers"]
+    command = as_container(container | {"volumeMounts": []}, host.directory, container["command"])
+    host.configure(EnableNFTables=True)
+    daemon = host.start("--ip-masq")
+    host.wait_until_ready(daemon)
+    assert daemon.stop() == 0
+    assert any("flannel0" in line for line in host.shown("ip link"))
+    for _ in range(2):
+        host.netns.run(command)
+        assert not any("flannel0" in line for line in host.shown("ip link"))
+    assert "table ip flannel-ipv4" in host.shown("nft list tables")
+    assert host.subnet_file.exists()
+
+
+def test_the_way_back_is_a_patch_that_kubectl_takes(tmp_path: Path) -> None:
+    needs_kubectl()
+    (tmp_path / "flannel.yaml").write_text(yaml.safe_dump(one("DaemonSet")))
+    patch = ["--patch-file", str(DEPLOY / "kubernetes" / "back-to-flannel.yaml")]
+    command = ["kubectl", "patch", "--local", "-f", str(tmp_path / "flannel.yaml"), *patch, "-o", "yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    names = [
+        container["name"] for container in yaml.safe_load(done.stdout)["spec"]["template"]["spec"]["initContainers"]
+    ]
+    assert sorted(names) == ["install-cni", "remove-tun"]
