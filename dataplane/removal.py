@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from dataplane import netdev
+from dataplane.errors import NodeError
 from dataplane.leftovers import Leftovers
 from dataplane.rtnetlink import Tables
 
@@ -12,7 +13,8 @@ NOTHING = Leftovers()
 def remove_leftovers(leftovers: Leftovers, keep: Leftovers = NOTHING) -> Iterator[str]:
     """Remove what is in `leftovers` but not in `keep`, saying line by line what was done.
 
-    Addresses, neighbours and routes of a device go with it. NodeError if a device is not of the kind that it should be.
+    Addresses, neighbours and routes of a device go with it. NodeError if that is not allowed, or if a device is not of
+    the kind that it should be.
     """
     for name, kind in leftovers.devices.items():
         if name not in keep.devices and netdev.remove_device(name, kind):
@@ -20,6 +22,8 @@ def remove_leftovers(leftovers: Leftovers, keep: Leftovers = NOTHING) -> Iterato
     networks = [network for network in leftovers.networks if network not in keep.networks]
     with Tables() as tables:
         routes = tables.read(networks, devices=())
-        tables.update(remove=routes, put=())
+        refusals = tables.update(remove=routes, put=())
+    if refusals:
+        raise NodeError(f"cannot remove the routes to peers: {refusals[0].reason}; run as root")
     if routes:
         yield f"removed {len(routes)} route{'s' * (len(routes) > 1)} to peers"

@@ -6,6 +6,7 @@ On a terminal the screen is drawn anew each time; in a pipe each sample is one l
 import time
 from collections.abc import Callable, Iterator
 
+from dataplane.errors import NodeError
 from dataplane.report import Status, size, table
 
 CLEAR_SCREEN = "\x1b[H\x1b[2J"
@@ -15,8 +16,17 @@ _DIRECTIONS = ("encap", "decap")
 
 
 def samples(read: Callable[[], Status], interval: float, count: int | None) -> Iterator[tuple[Status, Status, float]]:
-    """The status before and after each `interval` seconds, and how long it really was; `count` times, or on and on."""
+    """The status before and after each `interval` seconds, and how long it really was; `count` times, or on and on.
+
+    NodeError if nothing is counted, since the kernel moves the packets.
+    """
     before, taken = read(), time.monotonic()
+    backend = before["backend"]
+    if backend is not None and before["counters"] is None:
+        where = backend["device"] or backend["interface"]
+        raise NodeError(
+            f"the kernel moves the packets of the {backend['type']} backend; its counters: `ip -s link show {where}`"
+        )
     number = 0
     while count is None or number < count:
         time.sleep(interval)
@@ -73,7 +83,7 @@ def _peer_rows(before: Status, after: Status, seconds: float) -> list[tuple[str,
 
 
 def _totals(status: Status, direction: str) -> tuple[int, int, int]:
-    """Packets and bytes forwarded, and packets dropped, in a direction; zeros where nothing is counted (yet)."""
+    """Packets and bytes forwarded, and packets dropped, in a direction; zeros for a node that has no lease yet."""
     if status["counters"] is None:
         return 0, 0, 0
     counts = status["counters"][direction]

@@ -156,13 +156,13 @@ class KernelBackend(ABC):
         return MappingProxyType(self._troubles)
 
     def report(self) -> dict[str, Any]:
-        """Interface and device."""
+        """Interface and (first) device."""
         return {
             "type": self.name,
             "interface": self._interface.name,
             "address": str(self._interface.address),
             "port": self._port(),
-            "device": ", ".join(self.leftovers.devices) or None,
+            "device": next(iter(self.leftovers.devices), None),
             "mtu": self.mtu,
         }
 
