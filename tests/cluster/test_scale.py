@@ -8,7 +8,6 @@ from pathlib import Path
 from bench.scale import Figures
 from tests.stores.etcd_server import require_etcd
 
-
 CASES = ["etcd, udp", "sqlite, vxlan"]
 """Both stores, and a backend of either kind."""
 
