@@ -63,12 +63,14 @@ class Host:
         aside.replace(self.net_config)
 
     def start(self, *arguments: str) -> Flanneld:
-        """Start the daemon on the node."""
-        files = [f"--subnet-file={self.subnet_file}", f"-net-config-path={self.net_config}"]
-        health = ["--healthz-ip", "127.0.0.1", f"--healthz-port={HEALTH_PORT}"]
-        own = {"UDPLANE_RUN_DIR": str(self.directory / "run"), **self.environment}
-        command = [str(UDPLANE), "flanneld", "-kube-subnet-mgr", *files, *health, *self.api_flags(), *arguments]
-        return self.run(command, own)
+        """Start the daemon on the node, with leases from the API server."""
+        return self.start_with("-kube-subnet-mgr", f"-net-config-path={self.net_config}", *self.api_flags(), *arguments)
+
+    def start_with(self, *arguments: str) -> Flanneld:
+        """Start the daemon on the node, with the places of its files and its health checks, and these flags."""
+        places = ["--subnet-file", str(self.subnet_file), "--healthz-ip=127.0.0.1", f"-healthz-port={HEALTH_PORT}"]
+        variables = {"UDPLANE_RUN_DIR": str(self.directory / "run"), **self.environment}
+        return self.run([str(UDPLANE), "flanneld", *places, *arguments], variables)
 
     def run(self, command: Sequence[str], variables: Mapping[str, str]) -> Flanneld:
         """Start a daemon by any command line, with the python engine, which is the lightest."""

@@ -54,6 +54,7 @@ ONLY_IN = {
     "dataplane._native": ("dataplane/engines/native.py", "bench/micro/"),
     "numpy": ("dataplane/engines/numpy.py", "bench/", "tests/"),
     "scapy": ("tests/",),
+    "dataplane.flanneld": ("dataplane/cli.py", "dataplane/flanneld/", "tests/"),
 }
 """What may be imported only in these files or directories."""
 

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -35,6 +37,18 @@ def test_json_for_programs(log: logging.Logger, capsys: pytest.CaptureFixture[st
     document = json.loads(line)
     assert (document["level"], document["logger"]) == ("error", "dataplane.test")
     assert document["message"] == "the store two lines and more"
+
+
+def test_klog_for_who_reads_flanneld(log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("klog")
+    log.warning("the store %s", NASTY)
+    (line,) = capsys.readouterr().err.splitlines()
+    header = (
+        r"W[0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6} +([0-9]+) test_logs\.py:[0-9]+\] the store two lines and more"
+    )
+    match = re.fullmatch(header, line)
+    assert match is not None
+    assert int(match[1]) == os.getpid()
 
 
 def test_an_exception_stays_on_its_line(log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
