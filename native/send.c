@@ -210,8 +210,9 @@ static void finish_message(struct dp_sender *sender, const struct dp_message *me
         sent(context, packet, message->peer, message->n_segments, message->bytes, error);
         return;
     }
-    /* Kernels before 6.14 say EINVAL too when segments are larger than the path: that is not the feature's fault. */
-    if (!send_singly(sender, message, routes, sent, context) && (error == EIO || error == EINVAL))
+    /* When segments are larger than the path, kernels before 6.14 say EINVAL too: that is not the feature's fault. */
+    if (!send_singly(sender, message, routes, sent, context) &&
+        (error == EIO || error == EINVAL || error == EMSGSIZE))
         dp_feature_fail(features, DP_FEATURE_GSO, error);
 }
 

@@ -46,7 +46,7 @@ def exchange(pair: Pair) -> None:
         assert not pair.drops(node, "decap")
 
 
-@pytest.mark.parametrize("error", [errno.EIO, errno.EINVAL], ids=errno.errorcode.get)
+@pytest.mark.parametrize("error", [errno.EIO, errno.EINVAL, errno.EMSGSIZE], ids=errno.errorcode.get)
 def test_a_segmented_send_that_fails(start_faulty: Start, faults: Faults, error: int) -> None:
     with start_faulty() as pair:
         lockstep(*pair.pods, 4)
