@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
+from dataplane.flags import boolean
+
 _BINARY = re.compile(r"[+-]?0[bB](_?[01])+")
 _OCTAL = re.compile(r"[+-]?0[oO]?(_?[0-7])+")
 _HEXADECIMAL = re.compile(r"[+-]?0[xX](_?[0-9a-fA-F])+")
 _DECIMAL = re.compile(r"[+-]?(0|[1-9](_?[0-9])*)")
 _INT64 = range(-(1 << 63), 1 << 63)
-_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
-_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
 
 class FlagError(Exception):
@@ -42,9 +42,10 @@ class Kind:
 
 def parse_bool(text: str) -> bool:
     """strconv.ParseBool."""
-    if text not in _TRUE | _FALSE:
-        raise ValueError("parse error")
-    return text in _TRUE
+    try:
+        return boolean(text)
+    except ValueError as error:
+        raise ValueError("parse error") from error
 
 
 def parse_int(text: str) -> int:
@@ -67,7 +68,7 @@ STRINGS = Kind("value", str, repeatable=True)
 
 
 def flag(kind: Kind, default: Any, description: str) -> Any:
-    """A dataclass field that is a flag. Its name is the field's with dashes for underscores (see `spelled`)."""
+    """A dataclass field that is a flag. Its name is the field's with dashes for underscores."""
     return field(default=default, metadata={"kind": kind, "help": description})
 
 
