@@ -1,0 +1,317 @@
+/*
+ * test_loop.c - both ways through a loop, with the kernel refusing what it may refuse: nothing is lost, and all is
+ * counted.
+ *
+ *     host ==socketpair== loop.tun_fd   loop   loop.udp_fd ==127.0.0.1== peer
+ *
+ * The socket pair keeps packets apart as a TUN device does. writev and sendmmsg are replaced by ones that fail on
+ * demand.
+ */
+#include "loop.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "packets.h"
+
+static int refuse_super_writes, refuse_all_writes, refuse_segmentation, refuse_sends, send_one_at_a_time;
+
+ssize_t writev(int fd, const struct iovec *iovs, int n_iovs)
+{
+    const struct virtio_net_hdr *vnet = iovs[0].iov_base;
+
+    if (refuse_all_writes || (refuse_super_writes && vnet->gso_type != VIRTIO_NET_HDR_GSO_NONE)) {
+        errno = refuse_all_writes ? refuse_all_writes : refuse_super_writes;
+        return -1;
+    }
+    return syscall(SYS_writev, fd, iovs, n_iovs);
+}
+
+static int is_segmented(struct msghdr *header)
+{
+    for (struct cmsghdr *control = CMSG_FIRSTHDR(header); control; control = CMSG_NXTHDR(header, control))
+        if (control->cmsg_level == IPPROTO_UDP && control->cmsg_type == UDP_SEGMENT)
+            return 1;
+    return 0;
+}
+
+int sendmmsg(int fd, struct mmsghdr *vector, unsigned int n, int flags)
+{
+    if (refuse_sends || (refuse_segmentation && is_segmented(&vector->msg_hdr))) {
+        errno = refuse_sends ? refuse_sends : refuse_segmentation;
+        return -1;
+    }
+    return (int)syscall(SYS_sendmmsg, fd, vector, send_one_at_a_time ? 1 : n, flags);
+}
+
+static struct dp_engine *engine;
+static struct dp_loop *loop;
+static int host, peer;
+
+static int bound_socket(struct sockaddr_in *address)
+{
+    socklen_t len = sizeof *address;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0), buffer = 4 << 20;
+
+    *address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    CHECK(fd >= 0 && bind(fd, (struct sockaddr *)address, len) == 0);
+    CHECK(getsockname(fd, (struct sockaddr *)address, &len) == 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
+    return fd;
+}
+
+static void begin(void)
+{
+    static const struct dp_config config = {.mtu = 1472, .check_sender = 1, .icmp_rate = 1, .icmp_burst = 1};
+    struct dp_peer peers = {.address = {[10] = 0xff, 0xff, 127, 0, 0, 1}, .id = 1, .generation = 1};
+    struct dp_prefix prefix = {.key = {[10] = 0xff, 0xff, 10, 5}, .length = 112, .peer = 1};
+    struct sockaddr_in address;
+    int pair[2], buffer = 4 << 20;
+
+    refuse_super_writes = refuse_all_writes = refuse_segmentation = refuse_sends = send_one_at_a_time = 0;
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair) == 0);
+    setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
+    host = pair[0];
+    peer = bound_socket(&address);
+    peers.port = ntohs(address.sin_port);
+    engine = dp_engine_new(&config);
+    CHECK(engine && dp_engine_set_routes(engine, &peers, 1, &prefix, 1) == 0);
+    loop = calloc(1, sizeof *loop);
+    CHECK(loop);
+    loop->worker = engine->batch_worker;
+    loop->features = &engine->features;
+    loop->routes = engine->routes;
+    loop->tun_fd = pair[1];
+    loop->udp_fd = bound_socket(&address);
+    loop->vnet_len = VNET_LEN;
+    loop->most_reads = MAX_READS;
+    loop->arena = malloc(ARENA_LEN);
+    CHECK(loop->arena && !dp_receiver_init(&loop->receiver, 0) && !dp_sender_open(&loop->sender, loop->udp_fd));
+    for (unsigned int feature = 0; feature < DP_FEATURE_COUNT; feature++)
+        dp_feature_settle(loop->features, feature, 0);
+    CHECK(connect(peer, (struct sockaddr *)&address, sizeof address) == 0);
+}
+
+static void end(void)
+{
+    close(host);
+    close(peer);
+    close(loop->tun_fd);
+    close(loop->udp_fd);
+    dp_sender_close(&loop->sender);
+    dp_receiver_free(&loop->receiver);
+    free(loop->arena);
+    free(loop);
+    dp_engine_free(engine);
+}
+
+static uint64_t counted(enum dp_direction direction, enum dp_verdict verdict)
+{
+    return engine->batch_worker->counters.packets[direction][verdict];
+}
+
+static enum dp_feature_state state(enum dp_feature feature)
+{
+    return engine->features.state[feature];
+}
+
+#define N_SEGMENTS 30
+
+static const struct recipe bulk = {.tcp = 1, .flags = TCP_ACK, .port = 7, .payload_len = N_SEGMENTS * 1000};
+
+/* Let the host send a super-packet of N_SEGMENTS packets. */
+static void host_sends_super_packet(void)
+{
+    static uint8_t bytes[VNET_LEN + MAX_PACKET_LEN];
+    struct virtio_net_hdr vnet = {
+        .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+        .gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
+        .gso_size = 1000,
+        .csum_start = V4_HEADER_LEN,
+        .csum_offset = TCP_CHECKSUM_AT,
+    };
+    size_t len = make_packet(bytes + VNET_LEN, &bulk);
+
+    memcpy(bytes, &vnet, sizeof vnet);
+    CHECK(write(host, bytes, VNET_LEN + len) == (ssize_t)(VNET_LEN + len));
+}
+
+/* The packet that segment @i is when it leaves. */
+static size_t expected_segment(uint8_t *packet, uint32_t i)
+{
+    struct recipe recipe = bulk;
+
+    recipe.payload_len = 1000;
+    recipe.sequence += i * 1000;
+    recipe.id = (uint16_t)(recipe.id + i);
+    size_t len = make_packet(packet, &recipe);
+    dp_packet_change_ttl(packet, -1);
+    return len;
+}
+
+static void check_peer_got_all(void)
+{
+    uint8_t got[2000], expected[2000];
+
+    for (uint32_t i = 0; i < N_SEGMENTS; i++) {
+        size_t len = expected_segment(expected, i);
+        CHECK(recv(peer, got, sizeof got, 0) == (ssize_t)len && !memcmp(got, expected, len));
+    }
+    CHECK(recv(peer, got, sizeof got, 0) < 0);
+    CHECK(counted(DP_DIRECTION_ENCAP, DP_VERDICT_FORWARDED) == N_SEGMENTS);
+}
+
+static void test_a_super_packet_leaves_as_datagrams(void)
+{
+    begin();
+    host_sends_super_packet();
+    dp_loop_outbound(loop);
+    check_peer_got_all();
+    CHECK(state(DP_FEATURE_GSO) == DP_FEATURE_STATE_ON);
+    end();
+}
+
+static void test_a_refused_segmentation_goes_again_plainly(void)
+{
+    static const int errors[] = {EIO, EINVAL};
+
+    for (size_t i = 0; i < 2; i++) {
+        begin();
+        refuse_segmentation = errors[i];
+        host_sends_super_packet();
+        dp_loop_outbound(loop);
+        check_peer_got_all();
+        CHECK(state(DP_FEATURE_GSO) == DP_FEATURE_STATE_FAILED);
+        CHECK(engine->features.error[DP_FEATURE_GSO] == errors[i] && engine->features.changes == 1);
+        end();
+    }
+}
+
+static void test_a_send_that_takes_only_a_part_is_continued(void)
+{
+    begin();
+    dp_feature_fail(loop->features, DP_FEATURE_GSO, EIO);
+    send_one_at_a_time = 1;
+    host_sends_super_packet();
+    dp_loop_outbound(loop);
+    check_peer_got_all();
+    end();
+}
+
+static void test_what_the_underlay_refuses_is_counted(void)
+{
+    static const int errors[] = {ENETUNREACH, EAGAIN, EMSGSIZE}; /* lo carries more, so this is no narrow path */
+
+    for (size_t i = 0; i < 3; i++) {
+        begin();
+        refuse_sends = errors[i];
+        host_sends_super_packet();
+        dp_loop_outbound(loop);
+        uint64_t n = counted(DP_DIRECTION_ENCAP, DP_VERDICT_SEND_FAILED);
+        CHECK(n == N_SEGMENTS && counted(DP_DIRECTION_ENCAP, DP_VERDICT_FORWARDED) == 0);
+        CHECK(state(DP_FEATURE_GSO) == DP_FEATURE_STATE_ON);
+        end();
+    }
+}
+
+static void peer_sends_segments(void)
+{
+    uint8_t packet[2000];
+    struct recipe recipe = bulk;
+
+    recipe.payload_len = 1000;
+    for (uint32_t i = 0; i < N_SEGMENTS; i++) {
+        size_t len = make_packet(packet, &recipe);
+        CHECK(send(peer, packet, len, 0) == (ssize_t)len);
+        recipe.sequence += 1000;
+        recipe.id++;
+    }
+}
+
+/* All of the datagrams that wait in the socket. */
+static void take_all(void)
+{
+    for (uint32_t turn = 0; turn < N_SEGMENTS; turn++)
+        dp_loop_inbound(loop);
+}
+
+static void test_datagrams_arrive_as_super_packets(void)
+{
+    static uint8_t got[VNET_LEN + MAX_PACKET_LEN];
+    struct virtio_net_hdr vnet;
+    size_t payload = 0;
+
+    begin();
+    loop->receiver.n_wanted = MAX_RUNS;
+    peer_sends_segments();
+    dp_loop_inbound(loop);
+    for (ssize_t len; (len = read(host, got, sizeof got)) > 0; payload += (size_t)len - VNET_LEN - 40) {
+        memcpy(&vnet, got, sizeof vnet);
+        CHECK(vnet.gso_type == VIRTIO_NET_HDR_GSO_TCPV4 && vnet.gso_size == 1000 && vnet.hdr_len == 40);
+        CHECK(dp_packet_check(got + VNET_LEN, (size_t)len - VNET_LEN) == DP_VERDICT_FORWARDED);
+    }
+    CHECK(payload == bulk.payload_len);
+    CHECK(counted(DP_DIRECTION_DECAP, DP_VERDICT_FORWARDED) == N_SEGMENTS);
+    end();
+}
+
+static void test_a_refused_super_packet_is_taken_apart(void)
+{
+    uint8_t got[2000], expected[2000];
+
+    begin();
+    refuse_super_writes = EINVAL;
+    peer_sends_segments();
+    take_all();
+    for (uint32_t i = 0; i < N_SEGMENTS; i++) {
+        size_t len = expected_segment(expected, i);
+        CHECK(read(host, got, sizeof got) == (ssize_t)(VNET_LEN + len));
+        CHECK(!memcmp(got + VNET_LEN, expected, len));
+    }
+    CHECK(state(DP_FEATURE_GRO) == DP_FEATURE_STATE_FAILED && engine->features.changes == 1);
+    CHECK(counted(DP_DIRECTION_DECAP, DP_VERDICT_FORWARDED) == N_SEGMENTS);
+    end();
+}
+
+static void test_what_the_device_refuses_is_counted(void)
+{
+    begin();
+    refuse_all_writes = EIO; /* the device is down */
+    peer_sends_segments();
+    take_all();
+    CHECK(counted(DP_DIRECTION_DECAP, DP_VERDICT_WRITE_FAILED) == N_SEGMENTS && loop->error == 0);
+    refuse_all_writes = EBADFD; /* the device is gone */
+    peer_sends_segments();
+    take_all();
+    CHECK(loop->error == -EBADFD);
+    end();
+}
+
+static void test_an_empty_datagram_is_counted(void)
+{
+    begin();
+    CHECK(send(peer, "", 0, 0) == 0);
+    dp_loop_inbound(loop);
+    CHECK(counted(DP_DIRECTION_DECAP, DP_VERDICT_TRUNCATED) == 1);
+    end();
+}
+
+int main(void)
+{
+#ifndef FOREIGN_KERNEL /* qemu-user hands the length in UDP_SEGMENT on in the byte order that it finds it in */
+    RUN(test_a_super_packet_leaves_as_datagrams);
+#else
+    (void)test_a_super_packet_leaves_as_datagrams;
+#endif
+    RUN(test_a_refused_segmentation_goes_again_plainly);
+    RUN(test_a_send_that_takes_only_a_part_is_continued);
+    RUN(test_what_the_underlay_refuses_is_counted);
+    RUN(test_datagrams_arrive_as_super_packets);
+    RUN(test_a_refused_super_packet_is_taken_apart);
+    RUN(test_what_the_device_refuses_is_counted);
+    RUN(test_an_empty_datagram_is_counted);
+    return 0;
+}
