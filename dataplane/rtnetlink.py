@@ -70,6 +70,9 @@ class Route:
     device: int
     onlink: bool = False
 
+    def __str__(self) -> str:
+        return f"the route to {self.destination} via {self.gateway}"
+
     @property
     def identity(self) -> object:
         """What another route has to share with this one for the two to be in each other's place."""
@@ -94,6 +97,9 @@ class Neighbour:
     address: Address
     mac: bytes
 
+    def __str__(self) -> str:
+        return f"the neighbour {self.address} at {self.mac.hex(':')}"
+
     @property
     def identity(self) -> object:
         """See `Route.identity`."""
@@ -113,6 +119,9 @@ class ForwardingEntry:
     device: int
     mac: bytes
     remote: Address
+
+    def __str__(self) -> str:
+        return f"the forwarding of {self.mac.hex(':')} to {self.remote}"
 
     @property
     def identity(self) -> object:

@@ -13,7 +13,6 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
-from types import MappingProxyType
 from typing import Any
 
 from dataplane.addresses import Address, Network
@@ -58,6 +57,7 @@ class KernelBackend(ABC):
         # Which leases want an entry in one place of the tables: a node's leases share its MAC address. The last has it.
         self._wanted: dict[object, dict[str, Entry]] = {}
         self._troubles: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
         self._refresh_trouble = ""
         self._synchronised = False
 
@@ -146,14 +146,14 @@ class KernelBackend(ABC):
     def peers(self) -> Mapping[str, PeerState]:
         """The peers to which there are ways."""
         return {
-            key: PeerState(self._first_address(self._leases[key]), self._port(), self.mtu, None)
-            for key, way in list(self._ways.items())
-            if way and key in self._leases
+            key: PeerState(self._first_address(lease), self._port(), self.mtu, None)
+            for key, lease in list(self._leases.items())
+            if key in self._ways and key not in self._refused
         }
 
     def unreachable(self) -> Mapping[str, str]:
         """Peers that lack a way to a subnet."""
-        return MappingProxyType(self._troubles)
+        return self._troubles | self._refused
 
     def report(self) -> dict[str, Any]:
         """Interface and (first) device."""
@@ -183,17 +183,15 @@ class KernelBackend(ABC):
 
     def _synchronise(self) -> int:
         """Compare the tables with what the leases want, and set them right; returns how many entries differed."""
-        self._ways.clear()
-        self._wanted.clear()
         self._replan(self._leases)
         wanted = {place: claims[next(reversed(claims))] for place, claims in self._wanted.items()}
         with Tables() as tables:
             present = tables.read(self._networks, self._devices())
         remove = [entry for entry in present if entry.identity not in wanted]
         put = [entry for entry in wanted.values() if entry not in present]
-        self._update(remove, put)
+        n_refused = self._update(remove, put)
         self._synchronised = True
-        return len(remove) + len(put)
+        return len(remove) + len(put) - n_refused
 
     def _replan(self, keys: Iterable[str]) -> tuple[list[Entry], list[Entry]]:
         """Work out the ways of these leases anew; returns the entries to remove and those to put."""
@@ -219,6 +217,8 @@ class KernelBackend(ABC):
     def _plan(self, key: str) -> tuple[Entry, ...]:
         """The way to all subnets of the lease `key`, empty if it is gone."""
         lease = self._leases.get(key)
+        if lease is None:
+            self._refused.pop(key, None)
         known, trouble = self._troubles.pop(key, ""), ""
         way: tuple[Entry, ...] = ()
         if lease is not None:
@@ -244,12 +244,20 @@ class KernelBackend(ABC):
             raise NoWayError(f"it has no IPv{subnet.version} address on the underlay")
         return self._way(lease.attrs, subnet, address)
 
-    def _update(self, remove: list[Entry], put: list[Entry]) -> None:
-        """Change the tables; routes are the first to go. What the kernel refuses is the trouble of its peer."""
+    def _update(self, remove: list[Entry], put: list[Entry]) -> int:
+        """Change the tables, routes being the first to go; returns how many entries the kernel refused.
+
+        A refusal is the trouble of the peers that want the entry. It is logged when it is new.
+        """
         remove.sort(key=lambda entry: not isinstance(entry, Route))
         with Tables() as tables:
             refusals = tables.update(remove, put)
+        before = {key: self._refused.pop(key, "") for entry in put for key in self._wanted[entry.identity]}
         for refusal in refusals:
             for key in self._wanted.get(refusal.entry.identity, ()):
-                self._troubles[key] = f"the kernel refuses {refusal.entry}: {refusal.reason}"
-                _log.warning("no way to %s: %s", self._leases[key], self._troubles[key])
+                self._refused[key] = f"the kernel refuses {refusal.entry}: {refusal.reason}"
+        for key, known in before.items():
+            trouble = self._refused.get(key, "")
+            if trouble and trouble != known:
+                _log.warning("no way to %s: %s", self._leases[key], trouble)
+        return len(refusals)

@@ -103,6 +103,19 @@ def test_a_peer_on_another_link_is_refused(node: Node) -> None:
     assert trouble == "172.16.0.2 is not on the link of eth0, as host-gw needs it; vxlan or udp would do"
 
 
+def test_what_the_kernel_refuses_is_told_once(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    """The broadcast address of the link is no gateway."""
+    backend = take_up(CONFIG, PEER.replace("192.168.0.202", "192.168.0.255"))
+    reason = "the kernel refuses the route to 10.254.2.0/24 via 192.168.0.255: Invalid argument"
+    for _ in range(2):
+        assert (list(backend.unreachable().values()), backend.peers()) == ([reason], {})
+        backend.refresh()
+    assert [record.message.partition(": ")[2] for record in caplog.records] == [reason]
+    backend.apply([LeaseEvent(Change.CHANGED, added(PEER).lease)])
+    assert backend.unreachable() == {}
+    assert routes(node.netns) == WAYS
+
+
 def test_a_peer_with_another_backend_is_refused(node: Node) -> None:
     backend = take_up(CONFIG, PEER.replace("host-gw", "vxlan"))
     assert list(backend.unreachable().values()) == ["its backend is vxlan, this node's is host-gw"]
