@@ -7,11 +7,14 @@ The faults stand between the nodes and the kernel (faults.py).
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from bench.integrity import check_tcp
 from dataplane.lab.overlay import Daemon
+from dataplane.lab.transfer import transfer
+from dataplane.udp import ENCAP_OVERHEAD
 from tests.offloads.conftest import ALL_ON, Pair, Start
 from tests.offloads.exchange import lockstep
 from tests.offloads.faults import Faults
@@ -44,6 +47,30 @@ def exchange(pair: Pair) -> None:
     for node in (0, 1):
         assert not pair.drops(node, "encap")
         assert not pair.drops(node, "decap")
+
+
+@pytest.mark.parametrize("said", [errno.EMSGSIZE, errno.EINVAL], ids=["Linux 6.14", "older Linux"])
+def test_a_path_that_narrows_under_a_transfer(start_faulty: Start, faults: Faults, said: int) -> None:
+    """Segments larger than the path are not the offload's fault: the pod is told the MTU, and gso stays on."""
+    narrow = 1350
+    with start_faulty() as pair, ThreadPoolExecutor(max_workers=1) as pool:
+        faults.set(too_big_errno=said)
+        first, second = pair.pods
+        start = pair.packets(0, "encap")
+        moving = pool.submit(transfer, first.netns, second.netns, second.address(4), seconds=1.5, timeout=30)
+        wait_until(lambda: pair.packets(0, "encap") - start > 1000, "the transfer is under way")
+        route = f"{pair.nodes[1].address(4)} dev eth0 mtu {narrow}"
+        pair.nodes[0].netns.ip(f"route add {route}")
+        try:
+            wait_until(lambda: pair.status(0)["peers"][0]["mtu"] == narrow - ENCAP_OVERHEAD[4], "node1 learns the MTU")
+            learned = pair.packets(0, "encap")
+            wait_until(lambda: pair.packets(0, "encap") - learned > 1000, "the transfer goes on in smaller packets")
+            moving.result()  # LabError for a byte that is missing
+        finally:
+            pair.nodes[0].netns.ip(f"route del {route}")
+            first.netns.ip("route flush cache")
+        assert set(pair.drops(0, "encap")) == {"too_big"}
+        assert pair.features(0)["gso"] == "on"
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.EINVAL, errno.EMSGSIZE], ids=errno.errorcode.get)
