@@ -184,7 +184,8 @@ class KernelBackend(ABC):
     def _synchronise(self) -> int:
         """Compare the tables with what the leases want, and set them right; returns how many entries differed."""
         self._replan(self._leases)
-        wanted = {place: claims[next(reversed(claims))] for place, claims in self._wanted.items()}
+        self._wanted = {place: claims for place, claims in self._wanted.items() if claims}
+        wanted = {place: winner for place in self._wanted if (winner := self._winner(place)) is not None}
         with Tables() as tables:
             present = tables.read(self._networks, self._devices())
         remove = [entry for entry in present if entry.identity not in wanted]
@@ -195,24 +196,27 @@ class KernelBackend(ABC):
 
     def _replan(self, keys: Iterable[str]) -> tuple[list[Entry], list[Entry]]:
         """Work out the ways of these leases anew; returns the entries to remove and those to put."""
-        remove, put = [], []
+        before: dict[object, Entry | None] = {}
         for key in keys:
             old, new = self._ways.pop(key, ()), self._plan(key)
             if new:
                 self._ways[key] = new
+            for entry in (*old, *new):
+                before.setdefault(entry.identity, self._winner(entry.identity))
+            for entry in old:
+                if entry not in new:
+                    del self._wanted[entry.identity][key]
             for entry in new:
-                self._wanted.setdefault(entry.identity, {})[key] = entry
-            put += [entry for entry in new if entry not in old]
-            kept = {entry.identity for entry in new}
-            for entry in (entry for entry in old if entry.identity not in kept):
-                others = self._wanted[entry.identity]
-                del others[key]
-                if others:
-                    put.append(others[next(reversed(others))])
-                else:
-                    del self._wanted[entry.identity]
-                    remove.append(entry)
-        return remove, put
+                if entry not in old:
+                    self._wanted.setdefault(entry.identity, {})[key] = entry
+        winners = [(was, self._winner(place)) for place, was in before.items()]
+        remove = [was for was, winner in winners if was is not None and winner is None]
+        return remove, [winner for was, winner in winners if winner is not None and winner != was]
+
+    def _winner(self, place: object) -> Entry | None:
+        """The entry that belongs into a place of the tables, if any lease wants one there."""
+        claims = self._wanted.get(place)
+        return claims[next(reversed(claims))] if claims else None
 
     def _plan(self, key: str) -> tuple[Entry, ...]:
         """The way to all subnets of the lease `key`, empty if it is gone."""

@@ -205,6 +205,15 @@ def test_a_node_that_gets_another_subnet_keeps_its_forwarding_entry(node: Node) 
     assert (entry["mac"], entry["dst"]) == ("02:00:00:00:00:a4", "192.168.0.202")
 
 
+def test_two_leases_of_one_node_go_at_once(node: Node) -> None:
+    backend = take_up(CONFIG, PEER)
+    new = Subnets.from_key("10.254.3.0-24&fd00:10:254:3::-64")
+    backend.apply([added(PEER, new)])
+    backend.apply([LeaseEvent(Change.REMOVED, Lease(subnets, LeaseAttrs())) for subnets in (PEER_SUBNETS, new)])
+    assert routes(node.netns) == {}
+    assert not [e for e in shown(node.netns, "bridge", "fdb", "show", "dev", "flannel.1") if "dst" in e]
+
+
 def test_what_others_removed_or_left_is_set_right(node: Node) -> None:
     backend = take_up(CONFIG, PEER)
     mac = macs(node)
