@@ -41,6 +41,7 @@ _IFA_F_NODAD = 0x02
 _IFA_F_UNUSABLE = 0x08 | 0x40  # DADFAILED and TENTATIVE (include/uapi/linux/if_addr.h)
 _RTPROT_STATIC = 4
 _RT_TABLE_MAIN = 254
+_TX_DROPS = 8 + 3  # in /proc/net/dev: eight numbers of what was received, then bytes, packets, errors, drops
 _SYSCTL = Path("/proc/sys/net")
 _HOST_SYSCTL = Path("/host/proc/sys/net")
 """The same files, where a pod mounts them from its node: a container's own /proc/sys is read-only."""
@@ -119,6 +120,19 @@ def remove_device(name: str, kind: str) -> bool:
             ip.link("del", index=index)
             return True
     return False
+
+
+def queue_overruns(name: str) -> int:
+    """Packets that found the send queue of the device `name` full, since it was made; 0 when there is no such device.
+
+    For a TUN that is its owner being slower than what the host routes into it. Super-packets count once.
+    """
+    table = Path("/proc/thread-self/net/dev").read_text()  # of this thread's network namespace, unlike /sys
+    for line in table.splitlines():
+        device, _, numbers = line.partition(":")
+        if device.strip() == name:
+            return int(numbers.split()[_TX_DROPS])
+    return 0
 
 
 def enable_forwarding(versions: Sequence[int], external: str) -> None:

@@ -85,6 +85,8 @@ def _backend_lines(backend: Status | None) -> list[str]:
     plain = ", ".join(f"{name} {state}" for name, state in backend["features"].items() if "(" not in state)
     explained = [f"{name} {state}" for name, state in backend["features"].items() if "(" in state]
     lines += [_line("", text) for text in (plain, *explained) if text]
+    if backend["queue_overruns"]:
+        lines.append(_line("", f"{backend['queue_overruns']} packets lost because the queue of the TUN was full"))
     if backend["receive_overruns"]:
         lines.append(_line("", f"{backend['receive_overruns']} datagrams lost because the receive buffer was full"))
     return lines

@@ -133,6 +133,7 @@ class UdpBackend:
             "mtu": self.mtu,
             "receive_buffer_bytes": receive,
             "send_buffer_bytes": send,
+            "queue_overruns": netdev.queue_overruns(self._options.tun),
             "receive_overruns": sum(underlay.overruns() for underlay in self._underlays),
         }
 

@@ -11,13 +11,11 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from bench.integrity import check_udp
-from dataplane.lab.netns import Namespace
-from dataplane.lab.overlay import TUN, Daemon
+from dataplane.lab.overlay import Daemon
 from dataplane.lab.topology import Pod
 from dataplane.netdev import TX_QUEUE_LEN
 from dataplane.udp import BUFFER_BYTES, SK_MEMINFO_DROPS, SK_MEMINFO_VARS, SO_MEMINFO
@@ -39,12 +37,9 @@ def stopped(daemon: Daemon) -> Iterator[None]:
         daemon.process.send_signal(signal.SIGCONT)
 
 
-def dropped_by_device(netns: Namespace, device: str) -> int:
-    """Packets that the host could not put into the queue of a device."""
-    with netns.entered():
-        statistics = Path("/proc/thread-self/net/dev").read_text()
-    fields = statistics.partition(f"{device}:")[2].split()
-    return int(fields[11])  # 8 of the receiving side, then bytes, packets, errs, drop
+def overruns(pair: Pair, node: int, queue: str) -> int:
+    """Packets that a node tells it has lost to a full "queue" (of the TUN) or "receive" buffer."""
+    return int(pair.status(node)["backend"][f"{queue}_overruns"])
 
 
 def send_burst(source: socket.socket, n: int, size: int) -> None:
@@ -92,27 +87,27 @@ def test_every_packet_of_a_burst_is_delivered_or_counted(start: Start) -> None:
 
 
 def overflow_node1(pair: Pair, source: socket.socket) -> int:
-    """Send more than fits the TUN's queue; returns how many were not counted as dropped by the device."""
+    """Send more than fits the TUN's queue; returns how many were not counted as lost there."""
     n = 2 * TX_QUEUE_LEN
-    before = dropped_by_device(pair.nodes[0].netns, TUN)
+    before = overruns(pair, 0, "queue")
     with stopped(pair.daemons[0]):
         send_burst(source, n, SMALL)
-    dropped = dropped_by_device(pair.nodes[0].netns, TUN) - before
-    assert 0 < dropped < n
-    return n - dropped
+    lost = overruns(pair, 0, "queue") - before
+    assert 0 < lost < n
+    return n - lost
 
 
 def overflow_node2(pair: Pair, source: socket.socket) -> int:
-    """Send more than fits the receive buffer; returns how many were not counted as overruns."""
+    """Send more than fits the receive buffer; returns how many were not counted as lost there."""
     rounds, at_once = 2 * BUFFER_BYTES // LARGE // 500, 500
     already = pair.packets(0, "encap")
     with stopped(pair.daemons[1]):
         for number in range(1, rounds + 1):
             send_burst(source, at_once, LARGE)
             wait_until(partial(has_sent, pair, already + number * at_once), "node1 has sent them")
-    overruns = int(pair.status(1)["backend"]["receive_overruns"])
-    assert 0 < overruns < rounds * at_once
-    return rounds * at_once - overruns
+    lost = overruns(pair, 1, "receive")
+    assert 0 < lost < rounds * at_once
+    return rounds * at_once - lost
 
 
 def has_sent(pair: Pair, n: int) -> bool:

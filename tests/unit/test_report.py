@@ -46,6 +46,7 @@ STATUS: dict[str, Any] = {
         "address": "fd00::1",
         "port": 8285,
         "mtu": 1452,
+        "queue_overruns": 0,
         "receive_overruns": 0,
     },
     "firewall": {"manager": "nftables", "masquerade": True, "forward": True, "trouble": ""},
@@ -77,10 +78,12 @@ def test_trouble_is_loud() -> None:
     status["store"]["trouble"] = "it is down"
     status["firewall"]["trouble"] = "nft refuses"
     status["lease"] |= {"state": "renewing", "trouble": "cannot renew"}
-    status["backend"]["receive_overruns"] = 5
+    status["backend"] |= {"receive_overruns": 5, "queue_overruns": 7}
     status["refused"] = [{"subnets": ["10.5.1.128/25"], "public_ip": "192.168.0.9"}]
     text = render_status(status)
-    for words in ("OUT OF REACH: it is down", "NOT IN PLACE: nft refuses", "cannot renew", "5 datagrams lost"):
+    for words in ("OUT OF REACH: it is down", "NOT IN PLACE: nft refuses", "cannot renew"):
+        assert words in text
+    for words in ("5 datagrams lost", "7 packets lost"):
         assert words in text
     assert "10.5.1.128/25 of 192.168.0.9" in text
 
