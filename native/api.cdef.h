@@ -24,6 +24,7 @@ enum dp_feature_state {
     DP_FEATURE_STATE_NO_HEADER = 3, /* the TUN queue was opened without IFF_VNET_HDR */
     DP_FEATURE_STATE_REFUSED = 4,   /* the system does not have it or does not allow it */
     DP_FEATURE_STATE_FAILED = 5,    /* it was in use and failed */
+    DP_FEATURE_STATE_DEFECT = 6,    /* this kernel has it, but spoils packets with it */
 };
 
 /**

@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/utsname.h>
 
 #include "vnet.h"
 
@@ -56,6 +58,24 @@ static void probe_socket(struct dp_features *features, enum dp_feature feature, 
         dp_feature_settle(features, feature, setsockopt(udp_fd, IPPROTO_UDP, option, &value, sizeof value) ? errno : 0);
 }
 
+int dp_kernel_spoils_segments(const char *release)
+{
+    unsigned int major = 0, minor = 0, patch = 0;
+
+    if (sscanf(release, "%u.%u.%u", &major, &minor, &patch) < 2)
+        return 0;
+    return major == 7 && (minor == 0 || (minor == 1 && patch <= 4));
+}
+
+/* Features that would do harm without ever failing. */
+static void exclude_defects(struct dp_features *features)
+{
+    struct utsname kernel;
+
+    if (!uname(&kernel) && dp_kernel_spoils_segments(kernel.release))
+        settle(features, DP_FEATURE_GSO, DP_FEATURE_STATE_DEFECT, 0);
+}
+
 int dp_features_probe(struct dp_features *features, int tun_fd, int udp_fd)
 {
     struct ifreq request = {0};
@@ -68,6 +88,7 @@ int dp_features_probe(struct dp_features *features, int tun_fd, int udp_fd)
         settle(features, DP_FEATURE_TSO, DP_FEATURE_STATE_NO_HEADER, 0);
         settle(features, DP_FEATURE_USO, DP_FEATURE_STATE_NO_HEADER, 0);
     }
+    exclude_defects(features);
     probe_socket(features, DP_FEATURE_GSO, udp_fd, UDP_SEGMENT, 0); /* 0: not unless a message asks for it */
     probe_socket(features, DP_FEATURE_GRO, udp_fd, UDP_GRO, 1);
     return request.ifr_flags & IFF_VNET_HDR ? (int)VNET_LEN : 0;

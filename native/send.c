@@ -211,8 +211,7 @@ static void finish_message(struct dp_sender *sender, const struct dp_message *me
         return;
     }
     /* When segments are larger than the path, kernels before 6.14 say EINVAL too: that is not the feature's fault. */
-    if (!send_singly(sender, message, routes, sent, context) &&
-        (error == EIO || error == EINVAL || error == EMSGSIZE))
+    if (!send_singly(sender, message, routes, sent, context) && (error == EIO || error == EINVAL || error == EMSGSIZE))
         dp_feature_fail(features, DP_FEATURE_GSO, error);
 }
 

@@ -21,7 +21,7 @@
 #define N_SOURCE_PORTS 8
 #define MAX_SEGMENTS   512 /* in the queue */
 #define MAX_PER_SEND                                                                                                   \
-    63 /* segments of a message: UDP_MAX_SEGMENTS is 64, and kernels before 5.16 count one too many                    \
+    63 /* segments of a message: UDP_MAX_SEGMENTS is 64, and kernels of 2021 and before count one too many             \
         */
 #define MAX_SEND_BYTES 65487 /* payload of a message: fits an IPv4 and an IPv6 datagram */
 

@@ -32,6 +32,7 @@ _WHY_OFF = {
     lib.DP_FEATURE_STATE_NO_HEADER: "the TUN device was opened without vnet header",
     lib.DP_FEATURE_STATE_REFUSED: "the system refuses it",
     lib.DP_FEATURE_STATE_FAILED: "it failed",
+    lib.DP_FEATURE_STATE_DEFECT: "this kernel spoils packets with it",
 }
 
 _UINT8_ARRAYS = ("arena", "verdict", "egress", "tos", "source")

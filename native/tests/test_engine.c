@@ -106,11 +106,20 @@ static void test_features(void)
     CHECK(features.state[DP_FEATURE_GSO] == DP_FEATURE_STATE_FAILED && features.error[DP_FEATURE_GSO] == 5);
 }
 
+static void test_kernels_that_spoil_segments(void)
+{
+    CHECK(dp_kernel_spoils_segments("7.0.0-rc1") && dp_kernel_spoils_segments("7.0.12"));
+    CHECK(dp_kernel_spoils_segments("7.1.4-generic") && !dp_kernel_spoils_segments("7.1.5"));
+    CHECK(!dp_kernel_spoils_segments("6.18.44") && !dp_kernel_spoils_segments("7.2.0"));
+    CHECK(!dp_kernel_spoils_segments("") && !dp_kernel_spoils_segments("seven"));
+}
+
 int main(void)
 {
     RUN(test_routes_change_under_workers);
     RUN(test_a_peer_does_not_inherit_counters);
     RUN(test_path_mtus_stay_with_their_peer);
     RUN(test_features);
+    RUN(test_kernels_that_spoil_segments);
     return 0;
 }
