@@ -39,6 +39,8 @@ def native_engine() -> None:
     """The native engine, which alone has offloads."""
     if not available("native"):
         pytest.skip("the C extension is not built: run ./dev test, or pip install -e .")
+    if not shutil.which("ethtool"):
+        pytest.skip("needs ethtool: apt-get install -y ethtool")
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,8 @@ def tracked_files() -> list[Path]:
     """The files under version control, or in an unpacked source archive, all that are there."""
     listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listing.returncode != 0:
-        return [file for file in ROOT.rglob("*") if file.is_file() and ".venv" not in file.parts]
+        made = re.compile(r"(^|/)(\.[^/]+|build|__pycache__)/")
+        return [file for file in ROOT.rglob("*") if file.is_file() and not made.search(str(file.relative_to(ROOT)))]
     return [file for name in listing.stdout.split("\0") if name and (file := ROOT / name).is_file()]
 
 
