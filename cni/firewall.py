@@ -23,7 +23,7 @@ from cni.lib.nftables import chain_exists, legacy_table_in_use
 from cni.lib.process import find_program
 from cni.lib.rollback import Rollback
 from cni.lib.skel import Attachment, Call, Plugin, main
-from cni.lib.store import list_directory, make_directory, read_file, remove, write_atomic
+from cni.lib.store import discard, is_temporary, list_directory, make_directory, read_file, remove, write_atomic
 from cni.lib.types import Result
 
 TABLE = "filter"
@@ -236,7 +236,7 @@ def delete(call: Call) -> None:
         taken = {ip for other in memories() for ip in other.ips or []}
         ips = [ip for ip in _addresses_of(call) if ip not in taken]
     remove_rules(ips)
-    remove(memory.path)
+    discard(memory.path)
 
 
 def _addresses_of(call: Call) -> list[bytes]:
@@ -272,7 +272,10 @@ def gc(call: Call) -> None:
     kept = {ip for memory in everything if memory not in stale for ip in memory.ips or []}
     remove_rules([ip for memory in stale for ip in memory.ips or [] if ip not in kept])
     for memory in stale:
-        remove(memory.path)
+        discard(memory.path)
+    for name in filter(is_temporary, list_directory(STATE_DIR)):  # a half-written one is of use to nobody
+        if Memory.read(f"{STATE_DIR}/{name}") is None:
+            remove(f"{STATE_DIR}/{name}")
 
 
 def status(call: Call) -> None:

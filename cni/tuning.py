@@ -18,7 +18,7 @@ from cni.lib.netlink import NetlinkSocket, attribute, attribute_u32
 from cni.lib.netns import Netns
 from cni.lib.rollback import Rollback
 from cni.lib.skel import Attachment, Call, Plugin, main
-from cni.lib.store import list_directory, make_directory, read_file, remove, write_atomic
+from cni.lib.store import discard, is_temporary, list_directory, make_directory, read_file, remove, write_atomic
 from cni.lib.types import Result
 
 TYPE_CHECKING = False
@@ -276,7 +276,7 @@ def _restore(netns: Netns, ifname: str, backup_path: str) -> None:
     with netns.netlink() as inside:
         if saved is not None and links.find_link(inside, ifname) is not None:
             apply(inside, ifname, saved)
-    remove(backup_path)
+    discard(backup_path)
 
 
 def delete(call: Call) -> None:
@@ -285,7 +285,7 @@ def delete(call: Call) -> None:
     try:
         _restore(Netns(call.netns), call.ifname, config.backup_path)
     except (CniError, OSError):
-        remove(config.backup_path)
+        discard(config.backup_path)
 
 
 def check(call: Call) -> None:
@@ -333,15 +333,17 @@ def _check_link(link: links.Link, wanted: Attributes) -> None:
 
 
 def gc(call: Call) -> None:
-    """Remove the backups of this network's pods that are gone."""
+    """Remove the backups of this network's pods that are gone, and half-written ones, which are of use to nobody."""
     valid = call.valid_attachments()
     if valid is None:
         return
     data_dir = Config(call).data_dir
     keep = {backup_name(attachment) for attachment in valid}
     for name in list_directory(data_dir):
-        content = _read_json(f"{data_dir}/{name}") if name not in keep else None
-        if content is not None and content.get("network") == call.name:
+        if name in keep:
+            continue
+        content = _read_json(f"{data_dir}/{name}")
+        if is_temporary(name) if content is None else content.get("network") == call.name:
             remove(f"{data_dir}/{name}")
 
 

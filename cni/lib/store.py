@@ -71,6 +71,17 @@ def remove(path: str) -> bool:
     return True
 
 
+def discard(path: str) -> None:
+    """Remove a file that `write_atomic` made, and what a writer that was killed left of it."""
+    remove(path)
+    remove(temporary_of(path))
+
+
+def is_temporary(name: str) -> bool:
+    """Whether `write_atomic` gives such names to what is not finished."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
 def same_file(one: os.stat_result, other: os.stat_result) -> bool:
     """Whether two statuses are of one file."""
     return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
