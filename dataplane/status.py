@@ -115,7 +115,9 @@ def _peers(host: NodeHost | None, membership: Membership | None) -> list[dict[st
         return []
     states, troubles = host.backend.peers(), host.backend.unreachable()
     return [
-        _lease(lease) | {"trouble": troubles.get(key, "")} | _peer(states.get(key))
+        _lease(lease)
+        | {"trouble": troubles.get(key, "" if key in states else "not in use yet")}
+        | _peer(states.get(key))
         for key, lease in membership.table.peers.items()
     ]
 

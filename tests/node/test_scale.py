@@ -51,8 +51,8 @@ def value(base: str, number: int) -> str:
 
 
 def addresses(daemon: Daemon) -> dict[str, str]:
-    """Every peer's subnet and address, as status tells them."""
-    return {peer["subnets"][0]: peer["address"] for peer in daemon.status()["peers"]}
+    """The subnet and address of every peer that is in use, as status tells them."""
+    return {peer["subnets"][0]: peer["address"] for peer in daemon.status()["peers"] if peer["reachable"]}
 
 
 def test_a_storm_of_changes_is_followed_to_the_last_one(crowd: tuple[Daemon, sqlite3.Connection]) -> None:
