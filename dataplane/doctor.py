@@ -32,6 +32,8 @@ _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}
 _STORE_SECONDS = 10.0
 _OLDEST_KERNEL = (4, 18)
 """The first with UDP_SEGMENT; older ones work, slower."""
+_SPOILING_KERNELS = (7, 0), (7, 1, 5)
+"""From the first on and before the second, datagrams of a segmented send have wrong checksums and are lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +129,13 @@ def _node_answers(options: NodeOptions) -> bool:
     return True
 
 
-def _check_kernel(_host: Host) -> Iterator[Finding]:
+def _check_kernel(host: Host) -> Iterator[Finding]:
     release = platform.release()
-    numbers = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdecimal())
-    if numbers >= _OLDEST_KERNEL:
+    numbers = tuple(int(part) for part in release.split("-")[0].split(".")[:3] if part.isdecimal())
+    first, sound = _SPOILING_KERNELS
+    if first <= numbers < sound and "gso" not in host.options.no_offload:
+        yield Finding("WARN", "kernel", f"Linux {release} spoils segmented sends", "add --no-offload gso, or update it")
+    elif numbers >= _OLDEST_KERNEL:
         yield Finding("OK", "kernel", f"Linux {release} on {platform.machine()}")
     else:
         yield Finding("WARN", "kernel", f"Linux {release} cannot segment UDP", "4.18 or newer forwards much faster")
