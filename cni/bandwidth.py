@@ -126,12 +126,13 @@ def _make_ifb(host: NetlinkSocket, call: Call, veth: links.Link, rollback: Rollb
     name = ifb_name(call.name, call.container_id)
     attributes = (attribute_u32(links.IFLA_MTU, veth.mtu), attribute_u32(links.IFLA_TXQLEN, veth.tx_queue_len))
     try:
-        links.add_link(host, name, "ifb", *attributes, up=True)
+        links.add_link(host, name, "ifb", *attributes)
     except NetlinkError as error:
         raise CniError(f"adding link: {error}") from error
     rollback.push(lambda: links.delete_link(host, name))
     ifb = links.get_link(host, name)
-    links.set_link(host, ifb.index, attribute_text(links.IFLA_IFALIAS, ALIAS_PREFIX + call.name))
+    alias = attribute_text(links.IFLA_IFALIAS, ALIAS_PREFIX + call.name)
+    links.set_link(host, ifb.index, alias, flags=links.IFF_UP, change=links.IFF_UP)
     return ifb
 
 
@@ -195,7 +196,10 @@ def gc(call: Call) -> None:
     with NetlinkSocket() as host:
         for link in links.list_links(host, kind="ifb"):
             alias = text(link.attributes.get(links.IFLA_IFALIAS, b""))
-            if alias == ALIAS_PREFIX + call.name and link.name not in live:
+            # An ADD that was killed before it gave the alias had not switched its device on either.
+            named_by_us = link.name.startswith(IFB_PREFIX) and len(link.name) == IFB_NAME_LENGTH
+            half_made = named_by_us and not alias and not link.up
+            if link.name not in live and (half_made or alias == ALIAS_PREFIX + call.name):
                 links.delete_link(host, index=link.index)
 
 

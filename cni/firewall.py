@@ -222,9 +222,8 @@ class Memory:
 
 
 def memories() -> list[Memory]:
-    """Everything that is remembered."""
-    names = sorted(name for name in list_directory(STATE_DIR) if name.endswith(".json"))
-    found = (Memory.read(f"{STATE_DIR}/{name}") for name in names)
+    """Everything that is remembered, also by an ADD that was killed before its memory had its name."""
+    found = (Memory.read(f"{STATE_DIR}/{name}") for name in sorted(list_directory(STATE_DIR)))
     return [memory for memory in found if memory]
 
 
