@@ -7,7 +7,7 @@ A Call runs a plugin, and everything is compared after it; a Shell step sets the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Conf = dict[str, Any]
@@ -23,6 +23,7 @@ class Call:
     pod: str = "p1"
     env: dict[str, str | None] = field(default_factory=dict)
     with_previous: bool = False  # put the latest ADD's result for this pod into the netconf as prevResult
+    state_matters: bool = True  # compare the nodes' state after it, and not only at the end of the case
 
     @property
     def label(self) -> str:
@@ -65,8 +66,8 @@ def add(kind: str, conf: Conf | str, pod: str = "p1", /, *, after: bool = False,
 
 
 def check(kind: str, conf: Conf | str, pod: str = "p1", /, **env: Any) -> Call:
-    """CHECK, with the latest result as prevResult."""
-    return Call(kind, "CHECK", conf, pod, env, with_previous=True)
+    """CHECK, with the latest result as prevResult; should it change the state, the next comparison tells."""
+    return Call(kind, "CHECK", conf, pod, env, with_previous=True, state_matters=False)
 
 
 def delete(kind: str, conf: Conf | str, pod: str = "p1", /, *, after: bool = False, **env: Any) -> Call:
@@ -75,8 +76,9 @@ def delete(kind: str, conf: Conf | str, pod: str = "p1", /, *, after: bool = Fal
 
 
 def life(kind: str, conf: Conf, **env: Any) -> tuple[Step, ...]:
-    """ADD, CHECK, DEL, and a second DEL that finds nothing left to do."""
-    return add(kind, conf, **env), check(kind, conf, **env), delete(kind, conf, **env), delete(kind, conf, **env)
+    """ADD, CHECK, DEL, and a second DEL that finds nothing left to do; the state is compared after the second."""
+    first = replace(delete(kind, conf, **env), state_matters=False)
+    return add(kind, conf, **env), check(kind, conf, **env), first, delete(kind, conf, **env)
 
 
 def host_local(subnet: str = "10.9.0.0/24", /, **keys: Any) -> Conf:

@@ -32,7 +32,7 @@ PLANTED = {
     "nft add table inet planted": "rules/inet planted/listing",
     "touch /var/lib/cni/networks/planted": "files//var/lib/cni/networks/planted",
     "chmod 600 /var/lib/cni/networks/net1/lock": "files//var/lib/cni/networks/net1/lock",
-    "tc qdisc add dev cni0 root pfifo": "node/qdiscs/cni0/pfifo 8001:",
+    "tc qdisc add dev cni0 root handle 5: pfifo": "node/qdiscs/cni0/pfifo 5:",
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.cni.differential.scenario import Call, Case, Shell
-from tests.cni.world.state import comparable, differences, mask_output
+from tests.cni.world.state import State, comparable, differences, mask, mask_output
 from tests.cni.world.world import BIN_DIR, World, cni_env
 
 
@@ -43,7 +43,11 @@ class Twin:
             if isinstance(step, Shell):
                 self._shell(step)
             else:
-                found += self._call(case, f"{number} {step.label}", step)
+                pods = case.pods if step.state_matters or number == len(case.steps) else None
+                compared = self._call(step, pods)
+                found += [
+                    Difference(case.name, f"{number} {step.label}", path, *both) for path, both in compared.items()
+                ]
         return found
 
     def _ask_both(self, op: str, *arguments: dict[str, Any]) -> list[Any]:
@@ -62,16 +66,15 @@ class Twin:
         for done in self._ask_both("run", request, request):
             assert done["exit"] == 0, f"{step.command}: {done['stderr']}"
 
-    def _call(self, case: Case, label: str, call: Call) -> list[Difference]:
+    def _call(self, call: Call, pods: tuple[str, ...] | None) -> dict[str, tuple[Any, Any]]:
+        """Make the call on both; how outcome and, unless `pods` is None, the state of node and pods differ."""
         outcomes = self._ask_both("run", self._request(call, 0), self._request(call, 1))
-        snapshots = self._ask_both("snapshot", {"pods": case.pods}, {"pods": case.pods})
-        both = []
-        for index, (done, snapshot) in enumerate(zip(outcomes, snapshots, strict=True)):
+        for index, done in enumerate(outcomes):
             self._remember(index, call, done)
-            output = {"exit": done["exit"], "stdout": mask_output(done["stdout"], snapshot)}
-            both.append(output | comparable(snapshot))
-        found = differences(*both)
-        return [Difference(case.name, label, path, *values) for path, values in found.items()]
+        if pods is None:
+            return differences(*({"exit": done["exit"], "stdout": mask(done["stdout"], {})} for done in outcomes))
+        snapshots = self._ask_both("snapshot", {"pods": pods}, {"pods": pods})
+        return differences(*map(outcome_and_state, outcomes, snapshots))
 
     def _request(self, call: Call, world: int) -> dict[str, Any]:
         conf = call.conf
@@ -88,3 +91,8 @@ class Twin:
     def _remember(self, world: int, call: Call, done: dict[str, Any]) -> None:
         if call.verb == "ADD" and done["exit"] == 0 and done["stdout"].startswith("{"):
             self._previous[world][call.pod] = json.loads(done["stdout"])
+
+
+def outcome_and_state(done: dict[str, Any], snapshot: dict[str, Any]) -> State:
+    """How a call ended and what the node looks like after it, in one mapping."""
+    return {"exit": done["exit"], "stdout": mask_output(done["stdout"], snapshot)} | comparable(snapshot)

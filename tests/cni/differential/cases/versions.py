@@ -29,7 +29,7 @@ def chain(kind: str, version: str | None, **keys: Any) -> tuple[Step, ...]:
     bridge = netconf("bridge", version, bridge="br0", isGateway=True, ipam=host_local())
     conf = netconf(kind, version, **keys)
     steps = (add("bridge", bridge), add(kind, conf, after=True), check(kind, conf), delete(kind, conf, after=True))
-    return *steps, delete("bridge", bridge), delete(kind, conf)
+    return *steps, delete(kind, conf), delete("bridge", bridge)
 
 
 def lives(version: str | None) -> dict[str, tuple[Step, ...]]:

@@ -1,0 +1,222 @@
+"""Deliberate differences of the other plugins: portmap, ptp, macvlan, tuning, firewall, bandwidth."""
+
+from __future__ import annotations
+
+import re
+
+from tests.cni.differential.intended.entry import GONE, Intended
+
+
+def without_additions(saved: str) -> str:
+    """tuning's saved values without those that the official plugin does not save."""
+    return re.sub(r',\n "(?:txQLen|network)": [^,\n]*', "", saved)
+
+
+CHAINED: tuple[Intended, ...] = (
+    # ptp and macvlan
+    Intended(
+        "ptp asks for a gateway",
+        "without one the official plugin prints Go's inside of an address, and leaves the veth and forwarding on",
+        ("ptp-ipam-without-gateway",),
+        paths=("*",),
+    ),
+    Intended(
+        "ptp looks into the pod first",
+        "without a namespace, or with the interface there already, nobody is asked for an address and nothing changes",
+        ("ptp-second-add", "protocol-ptp-netns-missing"),
+        paths=("stdout", "node/sysctls/ipv4/*", "files//var/lib/cni/networks/net1/last_reserved_ip.0"),
+        ours="container veth name provided .eth0. already exists|^[01]$|^None$",
+    ),
+    Intended(
+        "DEL needs no ipam and no master",
+        "whatever has become of the netconf and of the node's links, a pod can be deleted",
+        ("ptp-no-ipam", "macvlan-mtu-*", "macvlan-master-*", "macvlan-del-after-master-is-gone"),
+        ("* DEL *",),
+        ("exit", "stdout", "files//var/lib/cni/networks/net1/10.9.0.2"),
+        "^(0|None)?$",
+    ),
+    Intended(
+        "STATUS of macvlan",
+        "without its master the plugin is not available, which is what code 50 says",
+        ("protocol-macvlan-status",),
+        ours='"code": 50',
+    ),
+    Intended(
+        "the namespace is named",
+        "the official macvlan prints %!q(<nil>) in its place",
+        ("protocol-macvlan-netns-missing",),
+        ours='failed to open netns ."/run/netns/gone',
+    ),
+    Intended(
+        "neighbours are told of a new MAC",
+        "ndisc_notify, as official releases set it since 1.2",
+        ("*macvlan*",),
+        paths=("*/sysctls/ipv6/conf/eth0/ndisc_notify",),
+        ours="^1$",
+    ),
+    # portmap
+    Intended(
+        "CHECK passes when all is there",
+        "the official CHECK looks for IPv6 rules of an IPv4 pod, and for IPv4 rules among the IPv6 ones",
+        ("portmap-*", "version-*-portmap"),
+        ("* CHECK portmap",),
+        ("exit", "stdout"),
+        "^0?$",
+    ),
+    Intended(
+        "the newest pod's port wins",
+        "of two pods with one host port, one is leaked or going away; later official releases prepend as well",
+        ("portmap-two-pods",),
+        paths=("rules/ip nat/CNI-HOSTPORT-DNAT",),
+        relation=lambda official, ours: sorted(official) == sorted(ours),
+    ),
+    Intended(
+        "CHECK names the missing rule",
+        "the official CHECK prints all rules of the chain",
+        ("portmap-check-rules-missing",),
+        ours="could not check ipv4 dnat: rule CNI-DN-",
+    ),
+    Intended(
+        "masqAll",
+        "a key of official releases after 1.1",
+        ("portmap-*masq-all",),
+        paths=("rules/ip* nat/CNI-DN-*",),
+        ours="^\\['-p tcp -m tcp --dport 8080 -j CNI-HOSTPORT-SETMARK'",
+    ),
+    Intended(
+        "DEL needs no mappings",
+        "network and container ID name the rules, so a pod can be deleted whatever has become of its netconf",
+        ("portmap-refused-*", "portmap-del-without-mappings"),
+        ("* DEL portmap",),
+        ("stdout", "exit", "rules/ip nat/*"),
+        r"^(0|None|\[\])?$",
+    ),
+    Intended(
+        "a host address that is none is refused",
+        "the official plugin takes it for no address of either family, and publishes nothing without a word",
+        ("portmap-refused-host-address-text",),
+        paths=("*",),
+    ),
+    # tuning
+    Intended(
+        "tuning remembers its network",
+        "so that GC of one network leaves the other networks' saved values alone",
+        ("*tuning*",),
+        paths=("files//run/*/container-p1_eth0.json",),
+        relation=lambda official, ours: None not in (official, ours) and without_additions(ours) == official,
+    ),
+    Intended(
+        "/run/cni may be entered",
+        "plugins share it; the official tuning makes it, and its own directory, without permission to enter",
+        ("*tuning*",),
+        paths=("files//run/cni",),
+        ours="^0755 directory$",
+    ),
+    Intended(
+        "tuning that failed leaves nothing",
+        "the official plugin leaves the saved values, and a later DEL would restore them",
+        ("tuning-mac-invalid", "tuning-mtu-too-large"),
+        paths=("files//run/cni/tuning/*",),
+        ours=GONE,
+    ),
+    Intended(
+        "torn values are cleared away",
+        "the official plugin leaves a file that it cannot read for ever",
+        ("tuning-saved-values-torn",),
+        ("* DEL *",),
+        ("files//run/cni/tuning/*",),
+        GONE,
+    ),
+    Intended(
+        "CHECK puts the interface into the sysctl's name",
+        "the official CHECK looks for an interface of the name IFNAME",
+        ("*tuning*",),
+        ("* CHECK tuning",),
+        ("exit", "stdout"),
+        r"^0?$|Tuning configured value of /proc/sys/net/ipv4/conf/eth0/arp_filter is 1, current value is 0",
+    ),
+    Intended(
+        "CHECK reads net sysctls only",
+        "as ADD does; the official CHECK shows any setting of the node",
+        ("tuning-sysctl-outside-net",),
+        ours="invalid net sysctl key",
+    ),
+    Intended(
+        "txQLen",
+        "a key of official releases after 1.1",
+        ("tuning-queue-length", "tuning-all-at-once", "tuning-check-*", "tuning-saved-values-*"),
+        paths=("p1/links/eth0/txqlen", "files//run/cni/tuning*", "exit", "stdout"),
+        ours=r'^([135]00|1|0600 directory)$|^0600 \{\s+"txQLen"|configured txQLen of eth0 is 300, current value is 7',
+    ),
+    Intended(
+        "list of allowed sysctls",
+        "a file that official releases after 1.1 read",
+        ("tuning-not-allowed",),
+        paths=("exit", "stdout", "p1/sysctls/ipv4/conf/eth0/arp_filter"),
+        ours="^[01]$|is not allowed. Only the following|current value is 0",
+    ),
+    Intended(
+        "the wished mode is named",
+        "the official CHECK prints the place in memory where it stands",
+        ("tuning-check-all-multicast",),
+        ours="all-multicast mode of eth0 is true, current value is false",
+    ),
+    # firewall
+    Intended(
+        "firewall remembers the pod's addresses",
+        "so that DEL needs no result; without one the official plugin leaves the rules",
+        ("*firewall*",),
+        paths=("files//run/cni", "files//run/cni/firewall", "files//run/cni/firewall/*"),
+    ),
+    Intended(
+        "no firewalld",
+        "the backend is refused by name; without firewalld the official plugin cannot reach it either",
+        ("firewall-firewalld-absent",),
+        paths=("exit", "stdout"),
+        ours='^0?$|backend ."firewalld." is not supported',
+    ),
+    Intended(
+        "an unknown policy changes nothing",
+        "the official plugin refuses it after it has made its rules, keeps them, and then refuses DEL as well",
+        ("firewall-ingress-unknown",),
+        paths=("exit", "stdout", "rules/ip filter/*"),
+        ours="^[01]?$|^None$|unknown ingress policy",
+    ),
+    Intended(
+        "CHECK makes no chains",
+        "the official CHECK creates what it looks for",
+        ("firewall-check-never-added",),
+        paths=("rules/ip filter/*",),
+        ours=GONE,
+    ),
+    # bandwidth
+    Intended(
+        "one redirection",
+        "the official filter has a second action that no packet reaches",
+        ("*bandwidth*",),
+        paths=("node/filters/*",),
+        relation=lambda official, ours: "action order 2" in official and "action order 2" not in ours,
+    ),
+    Intended(
+        "bandwidth's device names its network",
+        "so that GC of one network leaves the other networks' devices alone",
+        ("*bandwidth*",),
+        paths=("node/links/bwp*/ifalias",),
+        ours="^udplane network net1$",
+    ),
+    Intended(
+        "DEL needs no limits",
+        "network and container ID name the device, so a pod can be deleted whatever has become of its netconf",
+        ("bandwidth-rate-*", "bandwidth-burst-*"),
+        ("* DEL bandwidth",),
+        ("exit", "stdout"),
+        "^0?$",
+    ),
+    Intended(
+        "CHECK looks for the limits",
+        "the official CHECK is content with a pod that has none",
+        ("bandwidth-check-never-added",),
+        paths=("exit", "stdout"),
+        ours="^1$|Failed to find qdisc",
+    ),
+)

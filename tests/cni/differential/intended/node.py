@@ -1,0 +1,177 @@
+"""Deliberate differences of the protocol, of host-local, loopback and bridge: what every flannel node runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.cni.differential.intended.entry import GONE, Intended
+
+ADD_FAILS = (
+    "bridge-refused-*", "bridge-bridge-has-other-address", "bridge-default-gateway-dual", "bridge-interface-exists",
+    "bridge-default-route-of-ipam", "bridge-mac-argument", "bridge-routes-same-twice",
+    "protocol-bridge-*", "macvlan-ipam-fails", "macvlan-mac-argument",
+)  # fmt: skip
+RESERVATIONS = "files//var/lib/cni/networks"
+
+
+def only_mode_differs(official: Any, ours: Any) -> bool:
+    """Whether two described files have the same content."""
+    return official is not None and ours is not None and str(official)[5:] == str(ours)[5:]
+
+
+def only_nodad_differs(official: Any, ours: Any) -> bool:
+    """Whether two lists of addresses differ in nothing but the flag that spares duplicate address detection."""
+    return bool([str(address).removesuffix(" nodad") for address in ours or []] == official)
+
+
+NODE: tuple[Intended, ...] = (
+    # Protocol
+    Intended(
+        "version 1.1.0",
+        "udplane speaks specification 1.1.0, as official releases do since 1.5; Debian's stop at 1.0.0",
+        ("protocol-*-version", "protocol-*-input-version-unknown", "version-*"),
+        ours=r'"1\.1\.0|\\"1\.1\.0',
+    ),
+    Intended(
+        "GC and STATUS",
+        "both are verbs of 1.1.0, and udplane's plugins carry them out",
+        ("protocol-*-gc", "protocol-*-status"),
+        ("* GC *", "* STATUS *"),
+        ("exit", "stdout"),
+        "^0?$",
+    ),
+    Intended(
+        "STATUS of dhcp",
+        "without its daemon the plugin is not available, which is what code 50 says",
+        ("protocol-dhcp-status",),
+        ours='"code": 50',
+    ),
+    Intended(
+        "DEL of dhcp without its daemon",
+        "no daemon holds no lease; a pod can be deleted whatever has become of the daemon",
+        ("dhcp-*", "protocol-dhcp-*"),
+        ("* DEL dhcp",),
+        ("exit", "stdout"),
+        "^0?$",
+    ),
+    Intended(
+        "own namespace refused before acting",
+        "the official skeleton looks after it has acted, and then answers with a result and an error at once",
+        ("protocol-*-netns-own",),
+        paths=("*",),
+    ),
+    Intended(
+        "routes as people write them",
+        "the official plugins print Go's inside of an address mask",
+        ours="oute '?[0-9a-f.:]+/[0-9]+ via",
+    ),
+    Intended(
+        "the kernel's explanation",
+        "what the kernel says of a refused request is told behind the error's name",
+        ours=r"\((Attribute failed policy validation|Exclusivity flag on, cannot modify)\)",
+    ),
+    # host-local
+    Intended(
+        "index of reservations",
+        "an index beside the reservations spares reading each of them; the official plugin does not see it",
+        paths=("files/*/.udplane*",),
+    ),
+    Intended(
+        "reservations are private",
+        "mode 0600, as the official plugin creates them since 1.4",
+        paths=("files/*/net[12]/*",),
+        ours="^0600 ",
+        relation=only_mode_differs,
+    ),
+    Intended(
+        "only ADD makes the store",
+        "a release must not need room on the disk",
+        paths=(RESERVATIONS, f"{RESERVATIONS}/net1", f"{RESERVATIONS}/net1/lock"),
+        relation=lambda official, ours: ours is None and official in ("0755 directory", "0750 "),
+    ),
+    # loopback
+    Intended(
+        "loopback's result has the version's shape",
+        "the official one prints the form of 1.0.0 under every version's number",
+        ("version-*-loopback", "loopback-*"),
+        ("* ADD *",),
+        ours='"version": "4"|"ip4"',
+    ),
+    # bridge
+    Intended(
+        "usual queue length",
+        "official plugins before 1.2 set a veth's queue length to 0, which stalls a queueing discipline put on it",
+        paths=("*/txqlen",),
+        ours="^1000$",
+    ),
+    Intended(
+        "a bridge keeps its MAC",
+        "pods keep their neighbour entry for the gateway; the official bridge's MAC follows its ports",
+        paths=("node/links/*/address",),
+        relation=lambda official, ours: (official, ours) == ("00:00:00:00:00:00", "MAC"),
+    ),
+    Intended(
+        "no duplicate address detection",
+        "the address comes from the node's own store, so a pod need not wait for the network to object",
+        paths=("*/addresses",),
+        ours=" nodad",
+        relation=only_nodad_differs,
+    ),
+    Intended(
+        "a failed ADD leaves nothing",
+        "the official bridge leaves its veth, addresses, routes and a new bridge behind, the official macvlan its link",
+        ADD_FAILS,
+        paths=("node/links/*", "p1/links/*", "p1/routes", "node/routes", "node/links/cni0/*"),
+        ours=GONE,
+    ),
+    Intended(
+        "DEL finds rules by name",
+        "the official plugins delete masquerade rules of those addresses only that they still find on the interface",
+        ("bridge-del-*", "ptp-del-*"),
+        paths=("rules/ip nat/*",),
+        ours=GONE,
+    ),
+    Intended(
+        "DEL without the namespace takes the interface",
+        "the official plugins leave the veth to whoever deletes the namespace",
+        ("bridge-del-*", "ptp-del-*"),
+        paths=("node/links/*", "p1/links/*", "*/routes"),
+        relation=lambda official, ours: ours is None or set(ours) < set(official),
+    ),
+    Intended(
+        "CHECK of a bridge without addresses",
+        "the official CHECK insists on an IPAM plugin, which ADD does not need",
+        ("version-*-bridge-layer2",),
+        ("* CHECK *",),
+        ("exit", "stdout"),
+        "^0?$",
+    ),
+    Intended(
+        "a foreign bridge without ports",
+        "it has no MAC of its own, and the failed ADD has left no port behind to take one from",
+        ("bridge-bridge-has-other-address",),
+        paths=("node/links/cni0/address",),
+        ours="^00:00:00:00:00:00$",
+    ),
+    Intended(
+        "a hint for a foreign address",
+        "the same error, with the command that resolves it",
+        ("bridge-bridge-has-other-address",),
+        ours="remove it with: ip addr del",
+    ),
+    Intended(
+        "gsoMaxSize",
+        "a key of udplane's own: the pod's super-packets fit one send of the tunnel",
+        ("bridge-unknown-keys",),
+        paths=("p1/links/eth0/gso_max_size",),
+        ours="^63500$",
+    ),
+    Intended(
+        "CHECK accepts the gateway that ADD chose",
+        "the official CHECK looks for a route without a gateway, which its own ADD never makes",
+        ("bridge-routes", "ptp-routes"),
+        ("* CHECK *",),
+        ("exit", "stdout"),
+        "^0?$",
+    ),
+)

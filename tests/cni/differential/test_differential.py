@@ -1,0 +1,58 @@
+"""udplane's plugins beside the official Go plugins: the same calls on two twin nodes must have the same outcome.
+
+    world "Go"                               world "udplane"
+    /opt/cni/bin = Debian's plugins          /opt/cni/bin = python -m cni.install
+    node: cni0, veths, rules, state          node: cni0, veths, rules, state
+    pods: /run/netns/p1, p2                  pods: /run/netns/p1, p2
+          \\________________ the same CNI_* and stdin ________________/
+
+Compared after every call: exit status, standard output byte for byte, links, addresses, routes, queueing and sysctls of
+the node and of each pod, firewall rules, and every state file with its mode. What udplane does otherwise on purpose
+stands in intended/; a difference that is not there fails, and so does an entry that has come true nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cni.differential.cases.table import ALL_CASES
+from tests.cni.differential.intended.table import INTENDED, explain
+from tests.cni.differential.scenario import Case
+from tests.cni.differential.twin import Twin
+from tests.cni.world.world import GO_PLUGINS, World, install_plugins, require_world
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin]:
+    require_world(go_plugins=True)
+    ours = install_plugins(tmp_path_factory.mktemp("bin"))
+    with World(GO_PLUGINS) as go, World(ours) as udplane:
+        yield Twin(go, udplane)
+
+
+@pytest.fixture(scope="module")
+def coverage() -> dict[str, set[str]]:
+    """Which cases ran, and which intended differences were seen."""
+    return {"cases": set(), "intended": set()}
+
+
+@pytest.mark.parametrize("case", ALL_CASES, ids=repr)
+def test_same_as_official_plugins(case: Case, twin: Twin, coverage: dict[str, set[str]]) -> None:
+    unexplained = []
+    for difference in twin.run(case):
+        entry = explain(difference)
+        if entry is None:
+            unexplained.append(str(difference))
+        else:
+            coverage["intended"].add(entry.name)
+    coverage["cases"].add(case.name)
+    assert not unexplained, "first is the official plugin, second is udplane's:\n" + "\n".join(unexplained)
+
+
+def test_every_intended_difference_still_occurs(coverage: dict[str, set[str]]) -> None:
+    if len(coverage["cases"]) < len(ALL_CASES):
+        pytest.skip("only part of the cases ran: run the whole file to check the list of intended differences")
+    stale = {entry.name for entry in INTENDED} - coverage["intended"]
+    assert not stale, "remove from intended/ what no longer differs"

@@ -1,0 +1,121 @@
+"""Official and udplane's plugins on one node with one state: what one adds, the other checks and deletes.
+
+/usr/lib/cni       the official ones           one node, one /var/lib/cni, one set of rules
+/opt/cni/bin       udplane's                   pod p1: eth0
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cni.differential.scenario import DUAL_STACK, Conf, host_local, netconf
+from tests.cni.world.state import State, comparable, differences, without_counters
+from tests.cni.world.world import BIN_DIR, GO_PLUGINS, Done, World, cni_env, install_plugins, require_world
+
+PORTS = {"runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}}
+LIMITS = {"ingressRate": 8000000, "ingressBurst": 8000000, "egressRate": 8000000, "egressBurst": 8000000}
+BRIDGE = netconf("bridge", isGateway=True, ipMasq=True, ipam=host_local())
+DUAL_BRIDGE = netconf("bridge", isGateway=True, ipMasq=True, ipam=DUAL_STACK)
+
+# Chains of which each plugin's DEL and CHECK meet what the other maker's ADD made.
+CHAINS: dict[str, tuple[Conf, ...]] = {
+    "host-local": (netconf("host-local", ipam=DUAL_STACK),),
+    "bridge": (BRIDGE,),
+    "bridge-dual": (DUAL_BRIDGE,),
+    "bridge-0.3.1": (netconf("bridge", "0.3.1", isGateway=True, ipMasq=True, ipam=host_local()),),
+    "ptp": (netconf("ptp", ipMasq=True, ipam=host_local()),),
+    "macvlan": (netconf("macvlan", master="m0", ipam=host_local()),),
+    "portmap": (DUAL_BRIDGE, netconf("portmap", **PORTS)),
+    "tuning": (BRIDGE, netconf("tuning", mtu=1400, mac="c2:c2:c2:c2:00:05")),
+    "bandwidth": (BRIDGE, netconf("bandwidth", **LIMITS)),
+    "firewall": (BRIDGE, netconf("firewall")),
+}
+MAKERS = {"official": str(GO_PLUGINS), "udplane": BIN_DIR}
+DIRECTIONS = [("official", "udplane"), ("udplane", "official")]
+# What the official plugins cannot know of: an index that udplane's make anew when they see that the store was changed,
+# and the addresses that firewall remembers until GC.
+UNKNOWN_TO_OFFICIAL = ("/networks/.udplane/", "/run/cni/firewall")
+STORE = "/var/lib/cni/networks/net1"
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    require_world(go_plugins=True)
+    with World(install_plugins(tmp_path_factory.mktemp("bin"))) as world:
+        yield world
+
+
+def call(node: World, maker: str, verb: str, conf: Conf) -> Done:
+    directory = MAKERS[maker]
+    return node.plugin(conf["type"], verb, conf, {"CNI_PATH": directory}, directory)
+
+
+def add(node: World, maker: str, chain: tuple[Conf, ...]) -> Any:
+    """The chain's result."""
+    extra: Conf = {}
+    for conf in chain:
+        done = call(node, maker, "ADD", conf | extra)
+        assert done.exit == 0, done.stdout
+        extra = {"prevResult": done.json}
+    return extra["prevResult"]
+
+
+def delete(node: World, maker: str, chain: tuple[Conf, ...], result: Any) -> State:
+    """DEL with the result, as runtimes do since 0.4.0; the state afterwards."""
+    for conf in reversed(chain):
+        done = call(node, maker, "DEL", conf | {"prevResult": result})
+        assert (done.exit, done.stdout) == (0, "")
+    state = without_counters(comparable(node.snapshot("p1")))
+    return {path: value for path, value in state.items() if not any(part in path for part in UNKNOWN_TO_OFFICIAL)}
+
+
+def warmed_up(node: World, chain: tuple[Conf, ...]) -> State:
+    """A node on which both makers' plugins have come and gone, so that what they leave on purpose is there."""
+    node.reset("p1")
+    node.sh("ip link add m0 type veth peer name m1; ip link set m0 up; ip link set m1 up")
+    for maker in MAKERS:
+        state = delete(node, maker, chain, add(node, maker, chain))
+    return state
+
+
+@pytest.mark.parametrize(("adder", "deleter"), DIRECTIONS)
+@pytest.mark.parametrize("name", CHAINS)
+def test_delete_what_the_other_added(name: str, adder: str, deleter: str, node: World) -> None:
+    before = warmed_up(node, CHAINS[name])
+    result = add(node, adder, CHAINS[name])
+    assert differences(before, delete(node, deleter, CHAINS[name], result)) == {}
+
+
+# CHECK is not of 0.3.1, and the official portmap's finds fault with the official portmap's ADD.
+CHECKED = [name for name in CHAINS if name not in ("bridge-0.3.1", "portmap")]
+
+
+@pytest.mark.parametrize(
+    ("name", "adder", "checker"),
+    [(name, *direction) for name in CHECKED for direction in DIRECTIONS] + [("portmap", "official", "udplane")],
+)
+def test_check_what_the_other_added(name: str, adder: str, checker: str, node: World) -> None:
+    warmed_up(node, CHAINS[name])
+    result = add(node, adder, CHAINS[name])
+    for conf in CHAINS[name]:
+        done = call(node, checker, "CHECK", conf | {"prevResult": result})
+        assert (done.exit, done.stdout) == (0, ""), conf["type"]
+
+
+def test_both_allocate_from_one_store_at_once(node: World) -> None:
+    node.reset()
+    conf = netconf("any", ipam=host_local())
+    env = " ".join(f"{key}={value}" for key, value in cni_env("ADD", CNI_CONTAINERID="c$1").items())
+    alternate = f"if [ $(($1 % 2)) = 0 ]; then dir={GO_PLUGINS}; else dir={BIN_DIR}; fi"
+    script = f"{alternate}; {env} $dir/host-local < /run/conf > /run/out-$1 || cat /run/out-$1 >&2"
+    node.write("/run/conf", json.dumps(conf))
+    done = node.run("sh", "-c", f"seq 60 | xargs -P 8 -n 1 sh -c '{script}' sh")
+    assert (done.exit, done.stderr) == (0, "")
+    reserved = node.sh(f"cd {STORE}; ls | grep '^10\\.'").split()
+    owners = node.sh(f"cd {STORE}; for f in 10.*; do head -n 1 $f; done").replace("\r", "").split()
+    assert len(reserved) == 60
+    assert sorted(owners) == sorted(f"c{number}" for number in range(1, 61))
