@@ -51,7 +51,7 @@ def start(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture
 def lab(namespaces: None) -> Iterator[Lab]:
     """An underlay of the test's own, beside the one that `start` may have."""
-    with Lab(prefix=f"udpb{os.getpid()}-") as lab:
+    with Lab(prefix=f"udp{os.getpid()}-kernel-") as lab:
         yield lab
 
 

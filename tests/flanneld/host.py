@@ -117,7 +117,7 @@ class Host:
 def kubernetes_host(directory: Path) -> Iterator[Host]:
     """The node of the drawing, until the end of the block."""
     with ExitStack() as stack:
-        lab = stack.enter_context(Lab(prefix=f"fl{os.getpid()}-", versions=(4,)))
+        lab = stack.enter_context(Lab(prefix=f"udp{os.getpid()}-fl-", versions=(4,)))
         netns = lab.add_node().netns
         netns.ip("link set eth0 mtu 1452")
         with netns.entered():

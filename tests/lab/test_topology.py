@@ -1,5 +1,6 @@
 """The network of namespaces: what stands where, and that nothing is left of it."""
 
+import os
 import subprocess
 from ipaddress import ip_address
 
@@ -29,20 +30,22 @@ def test_a_node_finds_its_external_interface_by_the_default_route(routed_lab: La
 
 
 def test_everything_is_gone_when_the_block_ends_by_an_exception(namespaces: None) -> None:
-    before = named_namespaces()
-    with pytest.raises(KeyboardInterrupt), Lab(prefix="udpgone-", versions=(4,)) as lab:
+    prefix = f"udp{os.getpid()}-gone-"
+    mine = {prefix + "underlay", prefix + "node1"}
+    with pytest.raises(KeyboardInterrupt), Lab(prefix=prefix, versions=(4,)) as lab:
         lab.add_node()
-        assert named_namespaces() - before == {"udpgone-underlay", "udpgone-node1"}
+        assert mine <= named_namespaces()
         raise KeyboardInterrupt
-    assert named_namespaces() & {"udpgone-underlay", "udpgone-node1"} == set()
+    assert mine & named_namespaces() == set()
 
 
 def test_a_lab_that_cannot_be_built_leaves_nothing(namespaces: None) -> None:
-    blocker = Namespace.create("udpblock-node1")
+    prefix = f"udp{os.getpid()}-blocked-"
+    blocker = Namespace.create(prefix + "node1")
     try:
-        with pytest.raises(LabError, match="udpblock-node1"), Lab(prefix="udpblock-") as lab:
+        with pytest.raises(LabError, match=blocker.name), Lab(prefix=prefix) as lab:
             lab.add_node()
-        assert {name for name in named_namespaces() if name.startswith("udpblock-")} == {"udpblock-node1"}
+        assert [name for name in named_namespaces() if name.startswith(prefix)] == [blocker.name]
     finally:
         blocker.delete()
 
