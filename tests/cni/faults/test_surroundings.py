@@ -121,7 +121,8 @@ def test_foreign_table_that_iptables_cannot_read(name: str, node: World, fresh_c
     node.write("/run/foreign.nft", FOREIGN_TABLE)
     node.sh("nft -f /run/foreign.nft")
     before = foreign_rules(node)
-    chain.add()
+    added = chain.add()
+    assert added.exit == 0, added.stdout
     assert chain.delete().exit == 0
     after = state_of(node)
     assert no_pod(after)
