@@ -89,8 +89,8 @@ def test_an_interrupted_demo_leaves_nothing(tun_device: None, tmp_path: Path, nu
     pcap = str(tmp_path / "demo.pcapng")
     with running_demo("--engine", "python", "--pcap", pcap) as process:
         read_until(process, "Pings through")
+        wait_until(lambda: len(descendants(process.pid)) >= 3, "two daemons and a capture")
         family = descendants(process.pid)
-        assert len(family) >= 3, "two daemons and a capture"
         process.send_signal(number)
         assert process.wait(30) == 128 + number
         assert process.stdout is not None
@@ -102,8 +102,8 @@ def test_a_killed_demo_leaves_nothing(tun_device: None, tmp_path: Path) -> None:
     pcap = str(tmp_path / "demo.pcapng")
     with running_demo("--engine", "python", "--pcap", pcap) as process:
         read_until(process, "Pings through")
+        wait_until(lambda: len(descendants(process.pid)) >= 3, "two daemons and a capture")
         family = descendants(process.pid)
-        assert len(family) >= 3, "two daemons and a capture"
         process.kill()
         process.wait(30)
     wait_until(lambda: alive(family) == set(), "the kernel to end the daemons")

@@ -38,7 +38,8 @@ STATE_ROOTS = ("/etc/cni", "/run", "/var/lib/cni")
 NOT_STATE = ("/run/netns", "/run/xtables.lock", "/run/mount")
 COMPAT_TABLES = {f"{family} {table}" for family in ("ip", "ip6") for table in ("filter", "nat", "mangle", "raw")}
 
-SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+# What ./dev has unpacked instead of installing is on the inherited part.
+SYSTEM_PATH = f"/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin:{os.environ.get('PATH', '')}"
 
 libc = ctypes.CDLL(None, use_errno=True)
 running: dict[int, subprocess.Popen[bytes]] = {}  # what `start` started
