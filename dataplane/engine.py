@@ -60,7 +60,7 @@ OFFLOADS = ("tso", "gso", "gro", "uso", "ports", "realtime")
 - gro: the UDP socket hands out runs of datagrams (UDP_GRO), and packets of a flow go into the TUN as one
 - uso: the TUN hands out and takes super-packets of UDP
 - ports: flows leave by different source ports, so that queues and routers on the way can spread them
-- realtime: workers go before other programs, as the kernel's own packet processing does
+- realtime: busy workers go before other programs, as the kernel's own packet processing does
 """
 
 

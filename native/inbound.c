@@ -91,6 +91,7 @@ void dp_loop_inbound(struct dp_loop *loop)
     for (int i = 0; i < n_runs; i++) { /* a negative number is an error of an earlier datagram, which is gone */
         struct dp_run run = dp_receiver_run(&loop->receiver, (size_t)i);
         size_t at = 0;
+        loop->turn_bytes += run.len;
         do { /* an empty datagram is one, too */
             size_t len = min_size(run.datagram_len, run.len - at);
             take(loop, &run, run.data + at, len);

@@ -10,6 +10,9 @@
 
 enum { TUN, UDP, STOP, N_ENDS };
 
+#define BUSY_TURN_BYTES 8192      /* more than these in a turn is much to do */
+#define BUSY_NS         100000000 /* and a worker counts as busy for so long after that */
+
 int dp_loop_write(struct dp_loop *loop, struct iovec *iovs, size_t n_iovs)
 {
     size_t skip = loop->vnet_len ? 0 : 1;
@@ -53,6 +56,33 @@ static int wait(struct dp_loop *loop, struct pollfd *ends)
     return n < 0 && errno != EINTR ? -errno : 0;
 }
 
+/*
+ * Have this thread run before those of other programs, or like them. What the kernel does for packets it does in
+ * interrupts, before any program; a busy worker that waits for programs to end their time slices adds milliseconds to a
+ * packet's way. The kernel leaves the others their share (sched(7), sched_rt_runtime_us). Returns 0 or the errno.
+ */
+static int set_realtime(struct dp_loop *loop, int on)
+{
+    struct sched_param priority = {.sched_priority = on ? 1 : 0};
+
+    loop->is_realtime = on;
+    return sched_setscheduler(0, on ? SCHED_RR | SCHED_RESET_ON_FORK : SCHED_OTHER, &priority) ? errno : 0;
+}
+
+/*
+ * Be real-time as long as there is much to do. With little to do, an ordinary thread is the faster one: the scheduler
+ * wakes it where the packet is, not on another processor that sleeps.
+ */
+static void adapt_priority(struct dp_loop *loop)
+{
+    if (!dp_feature_on(loop->features, DP_FEATURE_REALTIME))
+        return;
+    if (loop->turn_bytes >= BUSY_TURN_BYTES)
+        loop->busy_until_ns = loop->now_ns + BUSY_NS;
+    if (loop->is_realtime != (loop->now_ns < loop->busy_until_ns))
+        set_realtime(loop, !loop->is_realtime);
+}
+
 /* Take turns until stopped, or until a feature fails. */
 static int take_turns(struct dp_loop *loop)
 {
@@ -69,10 +99,12 @@ static int take_turns(struct dp_loop *loop)
             return error;
         loop->routes = dp_worker_begin_turn(loop->worker);
         loop->now_ns = now_ns();
+        loop->turn_bytes = 0;
         if (ends[TUN].revents)
             dp_loop_outbound(loop);
         if (ends[UDP].revents)
             dp_loop_inbound(loop);
+        adapt_priority(loop);
         if (loop->error)
             return loop->error;
         if (loop->features->changes != changes)
@@ -80,21 +112,10 @@ static int take_turns(struct dp_loop *loop)
     }
 }
 
-/*
- * Have this thread run before those of other programs, or after all like them. What the kernel does for packets it does
- * in interrupts, before any program; a worker that waits for its turn behind busy programs adds milliseconds to a
- * packet's way. The kernel leaves the others their share (sched(7), sched_rt_runtime_us). Returns 0 or the errno.
- */
-static int set_realtime(int on)
-{
-    struct sched_param priority = {.sched_priority = on ? 1 : 0};
-    return sched_setscheduler(0, on ? SCHED_RR | SCHED_RESET_ON_FORK : SCHED_OTHER, &priority) ? errno : 0;
-}
-
 static void loop_free(struct dp_loop *loop)
 {
     if (loop->is_realtime)
-        set_realtime(0);
+        set_realtime(loop, 0);
     dp_sender_close(&loop->sender);
     dp_receiver_free(&loop->receiver);
     free(loop->arena);
@@ -109,9 +130,8 @@ static int probe(struct dp_loop *loop)
     if (dp_feature_possible(features, DP_FEATURE_PORTS))
         dp_feature_settle(features, DP_FEATURE_PORTS, -dp_sender_spread(&loop->sender));
     if (dp_feature_possible(features, DP_FEATURE_REALTIME)) {
-        int error = set_realtime(1);
-        loop->is_realtime = !error;
-        dp_feature_settle(features, DP_FEATURE_REALTIME, error);
+        dp_feature_settle(features, DP_FEATURE_REALTIME, set_realtime(loop, 1));
+        set_realtime(loop, 0);
     }
     int vnet_len = dp_features_probe(features, loop->tun_fd, loop->udp_fd);
     loop->vnet_len = vnet_len > 0 ? (size_t)vnet_len : 0;

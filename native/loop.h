@@ -32,7 +32,9 @@
  * @most_reads: packets that a turn takes from the TUN
  * @routes: the snapshot of this turn
  * @now_ns: the time of this turn
- * @is_realtime: whether the thread's scheduling was changed
+ * @turn_bytes: bytes taken in this turn, both ways
+ * @busy_until_ns: until when the worker counts as busy
+ * @is_realtime: whether the thread goes before other programs
  * @error: 0, or the -errno that ends the run
  * @arena: what was read from the TUN in this turn
  * @packets: the packets in it
@@ -51,6 +53,8 @@ struct dp_loop {
     uint32_t most_reads;
     const struct dp_routes *routes;
     uint64_t now_ns;
+    size_t turn_bytes;
+    uint64_t busy_until_ns;
     int is_realtime;
     int error;
     uint8_t *arena;

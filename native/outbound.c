@@ -104,6 +104,7 @@ void dp_loop_outbound(struct dp_loop *loop)
         memcpy(&vnet, data - loop->vnet_len, loop->vnet_len);
         *packet = (struct dp_packet){.data = data, .len = (uint32_t)((size_t)len - loop->vnet_len)};
         packet->wire_len = packet->len;
+        loop->turn_bytes += packet->len;
         data += ((packet->len + 63) & ~(size_t)63) + READ_HEADROOM;
         take(loop, packet, &vnet);
     }

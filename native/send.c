@@ -218,7 +218,7 @@ static void finish_message(struct dp_sender *sender, const struct dp_message *me
 void dp_sender_flush(struct dp_sender *sender, const struct dp_routes *routes, struct dp_features *features,
                      dp_sent_fn *sent, void *context)
 {
-    for (uint8_t source = 0; source < sender->n_sockets; source++) {
+    for (uint32_t source = 0; source < sender->n_sockets; source++) {
         uint32_t n = 0;
         for (uint32_t i = 0; i < sender->n_messages; i++) {
             const struct dp_message *message = &sender->messages[i];
