@@ -92,6 +92,7 @@ void dp_loop_inbound(struct dp_loop *loop)
         struct dp_run run = dp_receiver_run(&loop->receiver, (size_t)i);
         size_t at = 0;
         loop->turn_bytes += run.len;
+        loop->turn_reads++;
         do { /* an empty datagram is one, too */
             size_t len = min_size(run.datagram_len, run.len - at);
             take(loop, &run, run.data + at, len);

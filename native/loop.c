@@ -5,13 +5,18 @@
 #include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/uio.h>
 #include <time.h>
 
 enum { TUN, UDP, STOP, N_ENDS };
 
-#define BUSY_TURN_BYTES 8192      /* more than these in a turn is much to do */
-#define BUSY_NS         100000000 /* and a worker counts as busy for so long after that */
+#define BUSY_TURN_BYTES 8192      /* as many in a turn are much to do */
+#define LONG_READ_BYTES 4096      /* if they came in reads of so many, on average */
+#define BUSY_NS         100000000 /* a worker counts as busy for so long after that */
+#define FLOOD_READS     4         /* as many in a turn, and short ones, are a flood of small packets */
+#define FLOOD_PAUSE_NS  30000
+#define TIMER_SLACK_NS  1000
 
 int dp_loop_write(struct dp_loop *loop, struct iovec *iovs, size_t n_iovs)
 {
@@ -45,12 +50,16 @@ static uint64_t now_ns(void)
 static int wait(struct dp_loop *loop, struct pollfd *ends)
 {
     uint64_t busy_poll_ns = (uint64_t)loop->worker->engine->config.busy_poll_us * 1000;
-    uint64_t deadline = busy_poll_ns ? now_ns() + busy_poll_ns : 0;
+    /* A real-time worker wakes at once as it is, and nobody else could run beside one that spins. */
+    uint64_t deadline = busy_poll_ns && !loop->is_realtime ? now_ns() + busy_poll_ns : 0;
     int n = 0;
 
     dp_worker_set_idle(loop->worker);
-    while (n == 0 && deadline && now_ns() < deadline)
+    while (n == 0 && deadline && now_ns() < deadline) {
         n = poll(ends, N_ENDS, 0);
+        if (n == 0)
+            sched_yield(); /* what it waits for may have to be done on this very processor */
+    }
     if (n == 0)
         n = poll(ends, N_ENDS, -1);
     return n < 0 && errno != EINTR ? -errno : 0;
@@ -69,18 +78,37 @@ static int set_realtime(struct dp_loop *loop, int on)
     return sched_setscheduler(0, on ? SCHED_RR | SCHED_RESET_ON_FORK : SCHED_OTHER, &priority) ? errno : 0;
 }
 
+/* Whether the last turn's bytes came as super-packets and long runs. */
+static int reads_were_long(const struct dp_loop *loop)
+{
+    return loop->turn_bytes >= LONG_READ_BYTES * loop->turn_reads;
+}
+
 /*
  * Be real-time as long as there is much to do. With little to do, an ordinary thread is the faster one: the scheduler
- * wakes it where the packet is, not on another processor that sleeps.
+ * wakes it where the packet is, not on another processor that sleeps. And with small packets it is the better one: one
+ * that interrupts their sender for each of them has to be woken for each of them.
  */
 static void adapt_priority(struct dp_loop *loop)
 {
     if (!dp_feature_on(loop->features, DP_FEATURE_REALTIME))
         return;
-    if (loop->turn_bytes >= BUSY_TURN_BYTES)
+    if (loop->turn_bytes >= BUSY_TURN_BYTES && reads_were_long(loop))
         loop->busy_until_ns = loop->now_ns + BUSY_NS;
     if (loop->is_realtime != (loop->now_ns < loop->busy_until_ns))
         set_realtime(loop, !loop->is_realtime);
+}
+
+/*
+ * In a flood of small packets, rest for a moment before the next turn, as a network card does between two interrupts:
+ * waking up and sending cost more than a packet, so more of them arrive when several share a turn.
+ */
+static void moderate(const struct dp_loop *loop)
+{
+    const struct timespec pause = {.tv_nsec = FLOOD_PAUSE_NS};
+
+    if (!loop->is_realtime && loop->turn_reads >= FLOOD_READS && !reads_were_long(loop))
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
 }
 
 /* Take turns until stopped, or until a feature fails. */
@@ -93,13 +121,15 @@ static int take_turns(struct dp_loop *loop)
     };
     uint32_t changes = loop->features->changes;
 
+    prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
     for (;;) {
         int error = wait(loop, ends);
         if (error || ends[STOP].revents)
             return error;
+        moderate(loop);
         loop->routes = dp_worker_begin_turn(loop->worker);
         loop->now_ns = now_ns();
-        loop->turn_bytes = 0;
+        loop->turn_bytes = loop->turn_reads = 0;
         if (ends[TUN].revents)
             dp_loop_outbound(loop);
         if (ends[UDP].revents)

@@ -33,6 +33,7 @@
  * @routes: the snapshot of this turn
  * @now_ns: the time of this turn
  * @turn_bytes: bytes taken in this turn, both ways
+ * @turn_reads: packets and runs that these came in
  * @busy_until_ns: until when the worker counts as busy
  * @is_realtime: whether the thread goes before other programs
  * @error: 0, or the -errno that ends the run
@@ -54,6 +55,7 @@ struct dp_loop {
     const struct dp_routes *routes;
     uint64_t now_ns;
     size_t turn_bytes;
+    size_t turn_reads;
     uint64_t busy_until_ns;
     int is_realtime;
     int error;

@@ -105,6 +105,7 @@ void dp_loop_outbound(struct dp_loop *loop)
         *packet = (struct dp_packet){.data = data, .len = (uint32_t)((size_t)len - loop->vnet_len)};
         packet->wire_len = packet->len;
         loop->turn_bytes += packet->len;
+        loop->turn_reads++;
         data += ((packet->len + 63) & ~(size_t)63) + READ_HEADROOM;
         take(loop, packet, &vnet);
     }
