@@ -2,9 +2,10 @@
 
 In the bin directory:
 
-    bridge, host-local, flannel ...     launchers, all links to one small script
+    bridge, host-local, flannel ...     launchers, all links to one small script; with --keep-warm, to a program
     .udplane/lib-<hash>/cni/            the package, with its byte code, so that no checkout or venv is needed
     .udplane/replaced/                  other plugins of the same names that were there before
+    .udplane/start, .udplane/warm       with --keep-warm: the script, and where the warm interpreter is found
 
 The bin directory may be another machine's, or a host's that is mounted into a container: launchers find the package
 relative to themselves, and `--python` names the interpreter as it is called over there. Every file appears by a
@@ -40,8 +41,22 @@ except ImportError:  # called through a symbolic link
     from cni.lib.launch import main
 main(sys.argv[0])
 '''
+START = '''\
+#!{python} -IS
+"""The CNI plugins of udplane: what a launcher runs when there is no warm interpreter. Put here by the installer."""
+import sys
+here = __file__.rpartition("/")[0]
+sys.path.append(here + "/{library}")
+from cni.lib.warm_start import ensure_warm
+ensure_warm(sys.executable, here + "/{library}", here + "/warm", {idle_seconds})
+from cni.lib.launch import main
+sys.argv = sys.argv[1:]
+main(sys.argv[0])
+'''
+PROGRAM = "_launcher"  # compiled with the package, from native/cni/launcher.c
+WARM_DIRECTORY = "/run/udplane-cni"
+SYSTEM_PYTHON = "/usr/bin/python3"
 MARK = b"The CNI plugins of udplane"
-MARK_WITHIN = 300
 CONFLIST_NAME = "10-udplane.conflist"
 # 1.0.0 is what containerd 1.6 and podman 4.3 read as well; they refuse results of 1.1.0.
 CONFLIST = {
@@ -70,7 +85,7 @@ def main(argv: list[str]) -> int:
         if options.uninstall:
             uninstall(options.bin_dir, options.conf_dir)
         else:
-            install(options.bin_dir, options.conf_dir, options.python)
+            install(options.bin_dir, options.conf_dir, options.python or _default_python(), options.keep_warm)
     except InstallError as error:
         print(f"udplane cni install: {error}", file=sys.stderr)
         return 1
@@ -89,14 +104,23 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--python",
         metavar="PATH",
-        default=os.path.realpath(sys.executable),
-        help="the interpreter as the plugins' machine calls it (default: %(default)s)",
+        help=f"the interpreter as the plugins' machine calls it (default: {SYSTEM_PYTHON} if it is fit, else this one)",
+    )
+    parser.add_argument(
+        "--keep-warm",
+        metavar="SECONDS",
+        type=int,
+        default=0,
+        help="keep an interpreter that has the plugins loaded, until nobody has called one for so long (default: none)",
     )
     parser.add_argument("--uninstall", action="store_true", help="take away what was installed")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.keep_warm < 0:
+        parser.error("--keep-warm must be a number of seconds, 0 for not at all")
+    return options
 
 
-def install(bin_dir: str, conf_dir: str | None, python: str) -> None:
+def install(bin_dir: str, conf_dir: str | None, python: str, keep_warm: int = 0) -> None:
     """Install every plugin of the package. Raises InstallError, OSError."""
     if not python.startswith("/"):
         raise InstallError(f"--python {python}: give the interpreter's absolute path")
@@ -104,8 +128,15 @@ def install(bin_dir: str, conf_dir: str | None, python: str) -> None:
     os.makedirs(f"{bin_dir}/.udplane", exist_ok=True)
     library = _install_library(bin_dir, python if runs_here else None)
     launcher = f"{bin_dir}/.udplane/launcher"
-    write_atomic(launcher, LAUNCHER.format(python=python, library=library).encode(), 0o755)
-    os.chmod(launcher, 0o755)
+    if keep_warm:
+        start = START.format(python=python, library=library, idle_seconds=keep_warm)
+        _write_program(f"{bin_dir}/.udplane/start", start)
+        _link_warm(bin_dir, library)
+        _write_program(launcher, _program())
+    else:
+        _write_program(launcher, LAUNCHER.format(python=python, library=library))
+        for name in ("warm", "start"):
+            remove(f"{bin_dir}/.udplane/{name}")
     for name in _available():
         _set_aside(bin_dir, name)
         _link(launcher, f"{bin_dir}/{name}")
@@ -113,6 +144,28 @@ def install(bin_dir: str, conf_dir: str | None, python: str) -> None:
     print(f"installed in {bin_dir}: {' '.join(_available())}")
     if conf_dir:
         _install_conflist(conf_dir)
+
+
+def _write_program(path: str, content: str | bytes) -> None:
+    write_atomic(path, content.encode() if isinstance(content, str) else content, 0o755)
+    os.chmod(path, 0o755)  # whatever the umask is
+
+
+def _program() -> bytes:
+    """The compiled launcher."""
+    program = read_file(f"{os.path.dirname(os.path.abspath(__file__))}/{PROGRAM}")
+    if program is None:
+        raise InstallError("--keep-warm needs a launcher that this package was built without: install the package anew")
+    return program
+
+
+def _link_warm(bin_dir: str, library: str) -> None:
+    """Say where this installation's warm interpreter is found; another version's, or another directory's, is not it."""
+    name = sha512(f"{os.path.realpath(bin_dir)}/{library}".encode()).hexdigest()[:16]
+    temporary = f"{bin_dir}/.udplane/warm.tmp"
+    remove(temporary)
+    os.symlink(f"{WARM_DIRECTORY}/{name}", temporary)
+    os.rename(temporary, f"{bin_dir}/.udplane/warm")
 
 
 def _available() -> list[str]:
@@ -125,17 +178,28 @@ def _available() -> list[str]:
     ]
 
 
+def _default_python() -> str:
+    """The system's interpreter, which starts fastest and stays when a virtual environment goes; else this one."""
+    return SYSTEM_PYTHON if _is_new_enough(SYSTEM_PYTHON) else os.path.realpath(sys.executable)
+
+
 def _check_python(python: str) -> bool:
     """Whether the interpreter runs here, as it does not when the bin directory is another machine's."""
     if not os.access(python, os.X_OK):
         print(f"note: there is no {python} here; the plugins' machine has to have it", file=sys.stderr)
         return False
+    if not _is_new_enough(python):
+        raise InstallError(f"{python} is not Python 3.11 or newer: choose another with --python")
+    return True
+
+
+def _is_new_enough(python: str) -> bool:
+    if not os.access(python, os.X_OK):
+        return False
     code = "import sys; print(sys.version_info[0], sys.version_info[1])"
     answer = subprocess.run([python, "-IS", "-c", code], capture_output=True, text=True, check=False)
     numbers = answer.stdout.split()
-    if answer.returncode != 0 or len(numbers) != 2 or tuple(map(int, numbers)) < OLDEST_PYTHON:
-        raise InstallError(f"{python} is not Python 3.11 or newer: choose another with --python")
-    return True
+    return answer.returncode == 0 and len(numbers) == 2 and tuple(map(int, numbers)) >= OLDEST_PYTHON
 
 
 def _sources() -> dict[str, bytes]:
@@ -172,8 +236,7 @@ def _install_library(bin_dir: str, python: str | None) -> str:
 
 
 def _is_launcher(path: str) -> bool:
-    with open(path, "rb") as file:
-        return MARK in file.read(MARK_WITHIN)
+    return MARK in (read_file(path) or b"")
 
 
 def _set_aside(bin_dir: str, name: str) -> None:

@@ -1,13 +1,14 @@
 """ADD and DEL of udplane's plugins and of the official ones, measured in turn: `python -m bench.cni`.
 
-    side "official"                     side "udplane"
-    /usr/lib/cni                        python -m cni.install, into a temporary directory
-    a node in namespaces of its own     a node in namespaces of its own
+    side "official"       /usr/lib/cni
+    side "udplane"        python -m cni.install, into a temporary directory
+    side "kept warm"      the same with --keep-warm
 
-In every round each task runs on both sides, and the side that begins changes from round to round, so that what slows
-the machine down slows both. Two rounds before the first are not counted: byte code, file cache and the bridge are there
-afterwards, as on a node that runs pods. The time is that of the whole chain, from the start of the first process to
-the end of the last. The table gives medians with least and greatest value, and the ratio formed round by round.
+Each side is a node in namespaces of its own. In every round each task runs on all sides, and their order changes from
+round to round, so that what slows the machine down slows all. Two rounds before the first are not counted: byte code,
+file cache, the bridge and the warm interpreter are there afterwards, as on a node that runs pods. The time is that of
+the whole chain, from the start of the first process to the end of the last. The table gives medians with least and
+greatest value, and the ratios formed round by round.
 """
 
 import argparse
@@ -28,7 +29,8 @@ from bench.cni.tasks import BIG_STORE, NODE_SUBNET, POD_NETWORK, RESERVATIONS, T
 from bench.stats import Spread, ratio
 
 OFFICIAL = Path("/usr/lib/cni")
-SIDES = ("official", "udplane")
+SIDES = ("official", "udplane", "kept warm")
+KEEP_WARM = ("--keep-warm", "60")
 VERBS = ("ADD", "DEL")
 WARM_UP = 2
 UNSHARE = ("unshare", "--net", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -129,23 +131,29 @@ def _require() -> None:
 def _measure(rounds: int) -> Results:
     results = Results(_environment(rounds))
     with ExitStack() as cleanup:
-        ours = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="udplane-bench-cni-")))
-        subprocess.run([sys.executable, "-m", "cni.install", "--bin-dir", ours], check=True, stdout=subprocess.DEVNULL)
-        sides = {name: cleanup.enter_context(Side(place)) for name, place in zip(SIDES, (OFFICIAL, ours), strict=True)}
+        places = (OFFICIAL, _install(cleanup), _install(cleanup, *KEEP_WARM))
+        sides = {name: cleanup.enter_context(Side(place)) for name, place in zip(SIDES, places, strict=True)}
         for number in range(-WARM_UP, rounds):
             _progress(f"round {number + 1}/{rounds}" if number >= 0 else "warming up")
             for task in TASKS:
-                _run_round(task, sides, results if number >= 0 else None, official_first=number % 2 == 0)
+                _run_round(task, sides, results if number >= 0 else None, first=number % len(SIDES))
     _progress("")
     return results
 
 
-def _run_round(task: Task, sides: dict[str, Side], results: Results | None, *, official_first: bool) -> None:
-    """ADD on both sides, then DEL on both."""
-    chains = {"official": task.official, "udplane": task.udplane}
+def _install(cleanup: ExitStack, *options: str) -> Path:
+    place = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="udplane-bench-cni-")))
+    command = [sys.executable, "-m", "cni.install", "--bin-dir", str(place), *options]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return place
+
+
+def _run_round(task: Task, sides: dict[str, Side], results: Results | None, *, first: int) -> None:
+    """ADD on all sides, then DEL on all; `first` is the number of the side that begins."""
     for verb in VERBS:
-        for name in SIDES if official_first else reversed(SIDES):
-            seconds = sides[name].measure(chains[name], verb, task.pods)
+        for name in SIDES[first:] + SIDES[:first]:
+            chain = task.official if name == "official" else task.udplane
+            seconds = sides[name].measure(chain, verb, task.pods)
             if results:
                 results.add(task, verb, name, seconds)
 
@@ -168,17 +176,22 @@ def _environment(rounds: int) -> dict[str, str]:
 
 
 def render(results: Results) -> str:
-    """The table: milliseconds of both sides, the ratio, and the goal."""
+    """The table: milliseconds of all sides, the ratios to the official one, and the goal."""
     lines = ["  ".join(f"{key}: {value}" for key, value in results.environment.items()), ""]
-    lines.append(f"{'milliseconds, median (least - greatest)':<42}{'official':>24}{'udplane':>24}{'ratio':>22}  goal")
+    heads = "".join(f"{side:>24}" for side in SIDES) + "".join(f"{side + ' ratio':>24}" for side in SIDES[1:])
+    lines.append(f"{'milliseconds, median (least - greatest)':<42}{heads}  goal")
     for task in TASKS:
         for verb in VERBS:
-            official, ours = (results.seconds[task.name, verb, side] for side in SIDES)
-            quotient = ratio(ours, official)
-            shown = f"{quotient.median:.2f} ({quotient.low:.2f} - {quotient.high:.2f})" if quotient else "-"
+            official, *ours = (results.seconds[task.name, verb, side] for side in SIDES)
+            cells = [_cell(seconds) for seconds in (official, *ours)] + [_ratio(seconds, official) for seconds in ours]
             goal = f"{task.limit:.1f}" if task.limit else "-"
-            lines.append(f"{task.name:<37} {verb:<4}{_cell(official):>24}{_cell(ours):>24}{shown:>22}  {goal:>4}")
+            lines.append(f"{task.name:<37} {verb:<4}{''.join(f'{cell:>24}' for cell in cells)}  {goal:>4}")
     return "\n".join(lines)
+
+
+def _ratio(seconds: Sequence[float], official: Sequence[float]) -> str:
+    quotient = ratio(seconds, official)
+    return f"{quotient.median:.2f} ({quotient.low:.2f} - {quotient.high:.2f})" if quotient else "-"
 
 
 def _cell(seconds: Sequence[float]) -> str:

@@ -156,9 +156,9 @@ def cni_env(verb: str, pod: str = "p1", **overrides: str | None) -> dict[str, st
     return {key: value for key, value in env.items() if value is not None}
 
 
-def install_plugins(bin_dir: Path) -> Path:
+def install_plugins(bin_dir: Path, *options: str) -> Path:
     """Install udplane's plugins into `bin_dir` the way a user would, and return it."""
-    command = [sys.executable, "-m", "cni.install", "--bin-dir", str(bin_dir)]
+    command = [sys.executable, "-m", "cni.install", "--bin-dir", str(bin_dir), *options]
     subprocess.run(command, cwd=REPO, check=True, capture_output=True)
     return bin_dir
 

@@ -1,0 +1,212 @@
+"""An interpreter that is kept warm: it has started and loaded the plugins before anybody calls one.
+
+Starting Python and importing a plugin take longer than the plugin's work. With `udplane cni install --keep-warm` a
+plugin's executable is a small program (native/cni/launcher.c) that asks this process for the work:
+
+1. The launcher connects, and sends its path, its environment, and its descriptors 0 to 2 and working directory.
+2. Somebody who is not in our place (another user, other namespaces, fewer capabilities) is turned away. Its launcher
+   starts an interpreter of its own, as it does when nobody listens.
+3. A copy of this process (fork) takes over the descriptors and is the plugin, as if it had just started.
+4. The launcher is told how that ended. When the launcher is killed, the copy is killed too.
+
+Whoever starts the long way also starts this process (cni/lib/warm_start.py), one at a time, since it holds a lock as
+long as it lives. It ends when nobody has called for some time.
+"""
+
+from __future__ import annotations
+
+import array
+import gc
+import os
+import posix
+import select
+import signal
+import socket
+import struct
+import sys
+
+from cni.lib import launch, registry
+from cni.lib.lean import prepare_setns
+
+MAX_REQUEST = 65536
+N_FDS = 4
+BEGUN = -1
+BACKLOG = 256
+REQUEST_SECONDS = 1.0
+NAMESPACES = ("mnt", "net", "pid", "user")
+STATUS_LINES = ("Uid:", "Gid:", "CapEff:", "CapBnd:", "NoNewPrivs:", "Seccomp:")
+PRELOADED = (
+    "bridge_check",
+    "conntrack",
+    "firewall",
+    "gosyntax",
+    "log",
+    "macspoof",
+    "masquerade",
+    "nftables",
+    "process",
+)
+"""Modules of cni.lib that plugins import when they need them."""
+CREDENTIALS = struct.Struct("3i")  # struct ucred
+ANSWER = struct.Struct("i")
+
+
+def main(path: str, idle_seconds: int, lock: int) -> None:
+    """Serve at `path` until nobody has called for `idle_seconds`. `lock` is a descriptor, held until the end."""
+    os.set_inheritable(lock, False)
+    os.setsid()
+    os.chdir("/")
+    for module in registry.MODULES.values():
+        if module != "dhcp":  # that one goes the long way, since it can be a daemon
+            __import__(f"cni.{module}")
+    for module in PRELOADED:
+        __import__(f"cni.lib.{module}")
+    __import__("cni.portmap.iptables")
+    prepare_setns()
+    gc.collect()
+    gc.freeze()
+    with _listen(path) as listener:
+        Server(listener, idle_seconds).run()
+    os.unlink(path)
+
+
+def _listen(path: str) -> socket.socket:
+    """A socket at `path`. What a killed predecessor left there is replaced in one step."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    temporary = f"{path}.new"
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    listener.bind(temporary)
+    listener.listen(BACKLOG)
+    os.rename(temporary, path)
+    return listener
+
+
+class Server:
+    """Takes requests, and tells launchers how their work ended."""
+
+    def __init__(self, listener: socket.socket, idle_seconds: float) -> None:
+        self._listener = listener
+        self._idle_ms = idle_seconds * 1000
+        self._poll = select.poll()
+        self._poll.register(listener, select.POLLIN)
+        self._identity = identity("self")
+        self._jobs: dict[int, Job] = {}
+        """By both descriptors of a job."""
+
+    def run(self) -> None:
+        """Until nobody has called for the idle time."""
+        while ready := self._poll.poll(None if self._jobs else self._idle_ms):
+            for fd, _ in ready:
+                job = self._jobs.get(fd)
+                if fd == self._listener.fileno():
+                    self._take()
+                elif job and fd == job.pidfd:
+                    self._finish(job)
+                elif job:
+                    self._abandon(job)
+
+    def _take(self) -> None:
+        connection, _ = self._listener.accept()
+        connection.settimeout(REQUEST_SECONDS)
+        fds: list[int] = []
+        try:
+            strings, fds = self._receive(connection)
+            if strings:
+                self._begin(connection, strings, fds)
+                return
+        except OSError:  # who is gone, or sends nothing, wants nothing
+            pass
+        finally:
+            for fd in fds:
+                os.close(fd)
+        connection.close()
+
+    def _receive(self, connection: socket.socket) -> tuple[list[bytes], list[int]]:
+        """Path and environment, and descriptors; no strings when the sender is to be turned away."""
+        room = socket.CMSG_SPACE(N_FDS * ANSWER.size)
+        data, control, flags, _ = connection.recvmsg(MAX_REQUEST, room, socket.MSG_CMSG_CLOEXEC)
+        fds = array.array("i")
+        for level, kind, content in control:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+        pid, _, _ = CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
+        cut_short = flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
+        complete = data.endswith(b"\0") and len(fds) == N_FDS and not cut_short
+        fits = complete and identity(str(pid)) == self._identity
+        return data[:-1].split(b"\0") if fits else [], list(fds)
+
+    def _begin(self, connection: socket.socket, strings: list[bytes], fds: list[int]) -> None:
+        connection.send(ANSWER.pack(BEGUN))
+        pid = os.fork()
+        if pid == 0:
+            be_plugin(strings, fds)
+        job = Job(pid, os.pidfd_open(pid), connection)
+        self._poll.register(job.pidfd, select.POLLIN)
+        self._poll.register(connection, select.POLLIN)
+        self._jobs[job.pidfd] = self._jobs[connection.fileno()] = job
+
+    def _finish(self, job: Job) -> None:
+        _, status = os.waitpid(job.pid, 0)
+        self._forget(job.pidfd)
+        if not job.abandoned:
+            self._forget(job.connection.fileno())
+        os.close(job.pidfd)
+        try:
+            job.connection.send(ANSWER.pack(status))
+        except OSError:  # the launcher was killed
+            pass
+        job.connection.close()
+
+    def _abandon(self, job: Job) -> None:
+        """The launcher is gone: nobody may go on in its name."""
+        job.abandoned = True
+        self._forget(job.connection.fileno())
+        signal.pidfd_send_signal(job.pidfd, signal.SIGKILL)
+
+    def _forget(self, fd: int) -> None:
+        del self._jobs[fd]
+        self._poll.unregister(fd)
+
+
+class Job:
+    """A plugin at work for a launcher."""
+
+    __slots__ = ("abandoned", "connection", "pid", "pidfd")
+
+    def __init__(self, pid: int, pidfd: int, connection: socket.socket) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.connection = connection
+        self.abandoned = False
+
+
+def identity(pid: str) -> list[str]:
+    """What has to be the same for one process to work in another's place: user, rights, namespaces, root directory.
+
+    Raises OSError when that is not to be seen.
+    """
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+        credentials = [line for line in file if line.startswith(STATUS_LINES)]
+    root = os.stat(f"/proc/{pid}/root/")
+    namespaces = [os.readlink(f"/proc/{pid}/ns/{name}") for name in NAMESPACES]
+    return [*credentials, *namespaces, f"{root.st_dev}:{root.st_ino}"]
+
+
+def be_plugin(strings: list[bytes], fds: list[int]) -> None:
+    """In the copy: take the launcher's place, and end."""
+    try:
+        for target, fd in enumerate(fds[:3]):
+            os.dup2(fd, target)
+        os.fchdir(fds[3])
+        environment: dict[bytes, bytes] = vars(posix)["environ"]
+        environment.clear()
+        for string in strings[1:]:
+            name, _, value = string.partition(b"=")
+            environment[name] = value
+        sys.argv = [os.fsdecode(strings[0])]
+        launch.main(sys.argv[0])
+    except SystemExit as stop:
+        os.write(2, f"{stop}\n".encode("utf-8", "surrogateescape"))
+    finally:
+        os._exit(1)

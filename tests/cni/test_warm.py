@@ -1,0 +1,225 @@
+"""The interpreter that is kept warm: the same answers as without it, and never in the way.
+
+Each test has a World (tests/cni/world) with plugins installed by `--keep-warm`. What starts the long way is told apart
+by replacing the script that it goes through: the replacement says "cold" and exits with 77.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cni.install import PROGRAM, main
+from tests.cni.node import HOST_LOCAL, call, conf, links, refused, reservations
+from tests.cni.world.world import BIN_DIR, World, cni_env, install_plugins, require_world
+
+START = f"{BIN_DIR}/.udplane/start"
+COLD = 77
+IDLE_SECONDS = 60
+SLOW_IPAM = "#!/bin/sh\necho $PPID > /run/plugin.pid\nexec sleep 60\n"
+
+
+def keep_warm(tmp_path: Path, seconds: int) -> Path:
+    if not (Path("cni") / PROGRAM).exists():
+        pytest.skip("the launcher is not compiled: pip install -e .")
+    require_world()
+    bin_dir = tmp_path / "bin"
+    bin_dir.mkdir()
+    return install_plugins(bin_dir, "--keep-warm", str(seconds))
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[World]:
+    """A node whose warm interpreter is up, so that nothing needs the long way any more."""
+    with World(keep_warm(tmp_path, IDLE_SECONDS)) as world:
+        world.reset("p1", "p2")
+        warm_up(world)
+        world.write(f"{START}.new", f"#!/bin/sh\necho cold >&2\nexit {COLD}\n")
+        world.sh(f"chmod +x {START}.new && mv {START} {START}.real && mv {START}.new {START}")
+        yield world
+
+
+def warm_up(node: World) -> None:
+    version = node.run(f"{BIN_DIR}/static", env={"CNI_COMMAND": "VERSION"})
+    assert (version.exit, json.loads(version.stdout)["cniVersion"]) == (0, "1.1.0")
+    eventually(lambda: len(warm_processes(node)) == 1 and is_listening(node))
+
+
+def is_listening(node: World) -> bool:
+    return node.run("sh", "-c", f'test -S "$(readlink {BIN_DIR}/.udplane/warm)"').exit == 0
+
+
+def warm_processes(node: World) -> list[str]:
+    """Process IDs of warm interpreters, without the copies that are plugins at the moment."""
+    return node.sh("pgrep -f cni.lib.[w]arm -P 1 || true").split()
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.02)
+
+
+def start_slow_add(node: World) -> int:
+    """Begin an ADD that hangs in its IPAM plugin; the process ID of its launcher."""
+    node.write(f"{BIN_DIR}/slow", SLOW_IPAM)
+    node.write("/run/slow.json", json.dumps(conf("bridge", ipam={"type": "slow"})))
+    node.sh(f"chmod +x {BIN_DIR}/slow")
+    command = ["sh", "-c", f"exec {BIN_DIR}/bridge < /run/slow.json"]
+    pid = node.start(*command, log="/run/launcher.log", env=cni_env("ADD"))
+    eventually(lambda: node.run("test", "-s", "/run/plugin.pid").exit == 0)
+    return pid
+
+
+def test_a_pod_is_wired_and_unwired(node: World) -> None:
+    netconf = conf("bridge", isGateway=True, ipMasq=True, ipam=HOST_LOCAL)
+    result = call(node, "ADD", netconf)
+    assert result["ips"][0]["address"] == "10.9.0.2/24"
+    assert len(reservations(node)) == 1
+    call(node, "CHECK", {**netconf, "prevResult": result})
+    call(node, "DEL", netconf)
+    assert reservations(node) == []
+    assert [name for name in links(node) if name.startswith("veth")] == []
+
+
+def test_errors_are_the_plugins_own(node: World) -> None:
+    assert refused(node, "ADD", conf("bridge"), CNI_NETNS="/nowhere")["msg"].startswith("failed to open netns")
+    assert refused(node, "ADD", conf("static"), CNI_IFNAME="")["code"] == 4
+
+
+def test_what_a_person_gets_who_calls_it_by_hand(node: World) -> None:
+    done = node.run(f"{BIN_DIR}/bridge")
+    assert (done.exit, done.stdout) == (0, "")
+    assert done.stderr.startswith("CNI bridge plugin of udplane\n")
+
+
+def test_the_environment_is_the_callers(node: World) -> None:
+    netconf = conf("static", ipam={"type": "static"})
+    result = call(node, "ADD", netconf, CNI_ARGS="IP=10.1.2.3/24;GATEWAY=10.1.2.1")
+    assert result["ips"][0] == {"address": "10.1.2.3/24", "gateway": "10.1.2.1"}
+    assert "ips" not in call(node, "ADD", netconf)  # nothing is left of the call before it
+
+
+def test_somebody_elses_namespace_is_somebody_elses(node: World) -> None:
+    """The warm interpreter would work on its own node; so it turns such callers away."""
+    for option in ("--net", "--mount", "--pid"):
+        done = node.run("unshare", "--fork", option, f"{BIN_DIR}/static", env={"CNI_COMMAND": "VERSION"})
+        assert done.exit == COLD, option
+
+
+def test_somebody_with_fewer_rights_does_not_get_more(node: World) -> None:
+    lesser = ["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"]
+    done = node.run(*lesser, f"{BIN_DIR}/static", env={"CNI_COMMAND": "VERSION"})
+    assert done.exit == COLD
+
+
+def test_another_user_is_no_root(node: World) -> None:
+    done = node.run("setpriv", "--reuid", "1", "--clear-groups", f"{BIN_DIR}/static", env={"CNI_COMMAND": "VERSION"})
+    assert done.exit != 0
+    assert "cniVersion" not in done.stdout
+
+
+def test_odd_requests_do_it_no_harm(node: World) -> None:
+    """Connections that say nothing, too much, or no descriptors."""
+    code = (
+        "import os, socket, sys\n"
+        "path = os.readlink(sys.argv[1])\n"
+        "for data in (b'', b'x', b'x\\0' * 9, b'\\0' * 60000, b'\\xff' * 60000):\n"
+        "    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+        "    s.connect(path)\n"
+        "    s.send(data)\n"
+        "    assert s.recv(4) == b'', data\n"
+        "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+        "s.connect(path)\n"
+        "socket.send_fds(s, [b'/opt/cni/bin/static\\0'], [0] * 7)\n"
+        "assert s.recv(4) == b''\n"
+    )
+    assert node.run("python3", "-c", code, f"{BIN_DIR}/.udplane/warm").exit == 0
+    assert node.run(f"{BIN_DIR}/static", env={"CNI_COMMAND": "VERSION"}).exit == 0
+
+
+def test_a_long_environment_goes_the_long_way(node: World) -> None:
+    done = node.run(f"{BIN_DIR}/static", env={"CNI_COMMAND": "VERSION", "LONG": "x" * 70000})
+    assert done.exit == COLD
+
+
+def test_a_launcher_that_is_killed_takes_its_work_with_it(node: World) -> None:
+    pid = start_slow_add(node)
+    node.sh(f"kill -9 {pid}")
+    eventually(lambda: node.run("sh", "-c", "kill -0 $(cat /run/plugin.pid)").exit != 0)
+    assert node.run(f"{BIN_DIR}/static", env={"CNI_COMMAND": "VERSION"}).exit == 0
+
+
+def test_work_that_is_killed_looks_so(node: World) -> None:
+    pid = start_slow_add(node)
+    node.sh("kill -9 $(cat /run/plugin.pid)")
+    assert node.stop(pid) in (-9, 137)
+
+
+def test_a_launcher_whose_warm_interpreter_is_killed_says_so(node: World) -> None:
+    pid = start_slow_add(node)
+    node.sh(f"kill -9 {warm_processes(node)[0]}; kill -9 $(cat /run/plugin.pid)")
+    assert node.stop(pid) == 1
+    assert json.loads(node.sh("cat /run/launcher.log"))["code"] == 11
+
+
+def test_after_it_was_killed_the_next_call_brings_another(node: World) -> None:
+    first = warm_processes(node)
+    node.sh(f"mv {START}.real {START}; kill -9 {first[0]}")
+    eventually(lambda: warm_processes(node) == [])
+    warm_up(node)
+    assert warm_processes(node) != first
+
+
+def test_many_that_begin_at_once_bring_one(tmp_path: Path) -> None:
+    with World(keep_warm(tmp_path, IDLE_SECONDS)) as node:
+        calls = "for n in $(seq 20); do CNI_COMMAND=VERSION /opt/cni/bin/static > /run/answer$n & done; wait; ls /run"
+        assert node.sh(calls).count("answer") == 20
+        eventually(lambda: is_listening(node))
+        assert len(warm_processes(node)) == 1
+        assert node.sh("cat /run/answer*").count("cniVersion") == 20
+
+
+def test_it_ends_when_nobody_calls(tmp_path: Path) -> None:
+    with World(keep_warm(tmp_path, 1)) as node:
+        warm_up(node)
+        eventually(lambda: not is_listening(node) and not warm_processes(node))
+        warm_up(node)
+
+
+def test_it_is_not_started_where_others_could_reach_it(tmp_path: Path) -> None:
+    with World(keep_warm(tmp_path, IDLE_SECONDS)) as node:
+        node.sh("mkdir -m 777 /run/udplane-cni")
+        assert node.run(f"{BIN_DIR}/static", env={"CNI_COMMAND": "VERSION"}).exit == 0
+        assert node.sh("ls /run/udplane-cni") == ""
+
+
+def test_installing_without_it_takes_it_away(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bin_dir = keep_warm(tmp_path, IDLE_SECONDS)
+    assert main(["--bin-dir", str(bin_dir)]) == 0
+    assert sorted(path.name for path in (bin_dir / ".udplane").iterdir() if not path.is_dir()) == ["launcher"]
+    assert (bin_dir / "static").read_text().startswith("#!")
+    assert main(["--bin-dir", str(bin_dir), "--keep-warm", "9"]) == 0
+    assert main(["--bin-dir", str(bin_dir), "--uninstall"]) == 0
+    assert list(bin_dir.iterdir()) == []
+
+
+def test_wrong_seconds_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ("-1", "soon"):
+        assert main(["--bin-dir", str(tmp_path), "--keep-warm", wrong]) == 2
+    assert "--keep-warm" in capsys.readouterr().err
+
+
+def test_a_launcher_whose_installation_is_gone_says_so(tmp_path: Path) -> None:
+    bin_dir = keep_warm(tmp_path, IDLE_SECONDS)
+    (bin_dir / ".udplane" / "start").unlink()
+    (bin_dir / ".udplane" / "warm").unlink()
+    done = subprocess.run([bin_dir / "static"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "install again with `udplane cni install`" in done.stderr
