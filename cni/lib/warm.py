@@ -24,6 +24,7 @@ import signal
 import socket
 import struct
 import sys
+from contextlib import suppress
 
 from cni.lib import launch, registry
 from cni.lib.lean import prepare_setns
@@ -56,9 +57,10 @@ def main(path: str, idle_seconds: int, lock: int) -> None:
     os.set_inheritable(lock, False)
     os.setsid()
     os.chdir("/")
+    _close_all_but(lock)
+    os.close(os.pidfd_open(os.getpid()))  # raises on kernels before 5.3, which cannot do without
     for module in registry.MODULES.values():
-        if module != "dhcp":  # that one goes the long way, since it can be a daemon
-            __import__(f"cni.{module}")
+        __import__(f"cni.{module}")
     for module in PRELOADED:
         __import__(f"cni.lib.{module}")
     __import__("cni.portmap.iptables")
@@ -68,6 +70,15 @@ def main(path: str, idle_seconds: int, lock: int) -> None:
     with _listen(path) as listener:
         Server(listener, idle_seconds).run()
     os.unlink(path)
+
+
+def _close_all_but(lock: int) -> None:
+    """Close what the first caller's runtime has left open: somebody may wait for the end of such a pipe."""
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd > 2 and fd != lock:
+            with suppress(OSError):  # the one that has listed them
+                os.close(fd)
 
 
 def _listen(path: str) -> socket.socket:
@@ -152,10 +163,8 @@ class Server:
         if not job.abandoned:
             self._forget(job.connection.fileno())
         os.close(job.pidfd)
-        try:
+        with suppress(OSError):  # the launcher was killed
             job.connection.send(ANSWER.pack(status))
-        except OSError:  # the launcher was killed
-            pass
         job.connection.close()
 
     def _abandon(self, job: Job) -> None:
