@@ -34,8 +34,8 @@ CLONE_NEWNET = 0x40000000
 MS_BIND = 0x1000
 MNT_DETACH = 2
 STATE_ROOTS = ("/etc/cni", "/run", "/var/lib/cni")
-# /run/netns is shown as namespaces, not files; the others belong to iptables and to mount(8).
-NOT_STATE = ("/run/netns", "/run/xtables.lock", "/run/mount")
+# /run/netns is shown as namespaces, not files; the others belong to iptables, mount(8) and the warm interpreter.
+NOT_STATE = ("/run/netns", "/run/xtables.lock", "/run/mount", "/run/udplane-cni")
 COMPAT_TABLES = {f"{family} {table}" for family in ("ip", "ip6") for table in ("filter", "nat", "mangle", "raw")}
 
 # What ./dev has unpacked instead of installing is on the inherited part.
