@@ -129,10 +129,11 @@ def install(bin_dir: str, conf_dir: str | None, python: str, keep_warm: int = 0)
     library = _install_library(bin_dir, python if runs_here else None)
     launcher = f"{bin_dir}/.udplane/launcher"
     if keep_warm:
+        program = _program()
         start = START.format(python=python, library=library, idle_seconds=keep_warm)
         _write_program(f"{bin_dir}/.udplane/start", start)
         _link_warm(bin_dir, library)
-        _write_program(launcher, _program())
+        _write_program(launcher, program)
     else:
         _write_program(launcher, LAUNCHER.format(python=python, library=library))
         for name in ("warm", "start"):

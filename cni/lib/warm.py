@@ -108,7 +108,7 @@ class Server:
     def run(self) -> None:
         """Until nobody has called for the idle time."""
         while ready := self._poll.poll(None if self._jobs else self._idle_ms):
-            for fd, _ in ready:
+            for fd, _ in ready:  # the listener first: what it accepts cannot get the number of a job that ends below
                 job = self._jobs.get(fd)
                 if fd == self._listener.fileno():
                     self._take()

@@ -229,6 +229,17 @@ def test_wrong_seconds_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "--keep-warm" in capsys.readouterr().err
 
 
+def test_a_package_without_the_launcher_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--bin-dir", str(tmp_path)]) == 0
+    monkeypatch.setattr("cni.install.PROGRAM", "there-is-none")
+    assert main(["--bin-dir", str(tmp_path), "--keep-warm", "9"]) == 1
+    assert capsys.readouterr().err.startswith("udplane cni install: --keep-warm needs a launcher")
+    assert (tmp_path / "static").read_text().startswith("#!")
+    assert not (tmp_path / ".udplane" / "start").exists()
+
+
 def test_a_launcher_whose_installation_is_gone_says_so(tmp_path: Path) -> None:
     bin_dir = keep_warm(tmp_path, IDLE_SECONDS)
     (bin_dir / ".udplane" / "start").unlink()
