@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from dataplane.addresses import Network
+from dataplane.control import ControlClient
 from dataplane.lab.netns import LabError
 from dataplane.lab.runtime import Runtime
 from dataplane.lab.topology import Lab, Node
+from dataplane.run_directory import RunDirectory
 from dataplane.subnet_file import SubnetFile
 
 UDPLANE = Path(sys.executable).with_name("udplane")
@@ -71,6 +73,11 @@ class Daemon:
             return self.subnet_file.exists() and self.subnet_file.stat().st_mtime >= self.started
 
         wait_until(ready, f"udplane on {self.node.name} to be ready")
+
+    def wait_for_peers(self, n: int) -> None:
+        """Return once the daemon has heard of `n` other nodes: a store may take a moment to tell of a new lease."""
+        client = ControlClient(RunDirectory(self.directory / "run").control_socket)
+        wait_until(lambda: len(client.status()["peers"]) >= n, f"udplane on {self.node.name} to know {n} peers")
 
     def lease(self) -> tuple[list[Network], int]:
         """The subnets that the node owns, and the MTU of its pods."""
@@ -131,7 +138,7 @@ class Overlay:
         self._cleanup.close()
 
     def up(self, *, pods_per_node: int = 2) -> None:
-        """Start a daemon on every node, wait until all are ready, and start the pods."""
+        """Start a daemon on every node, start the pods, and wait until all nodes know each other."""
         self.daemons = [self.start(node) for node in self.lab.nodes]
         bin_dir = self.directory / "cni" / "bin"
         self.lab.underlay.run([str(UDPLANE), "cni", "install", "--bin-dir", str(bin_dir)])
@@ -143,6 +150,8 @@ class Overlay:
             for _ in range(pods_per_node):
                 pod = self.lab.start_pod(daemon.node, runtime.add)
                 self._cleanup.callback(runtime.delete, pod)
+        for daemon in self.daemons:
+            daemon.wait_for_peers(len(self.daemons) - 1)
 
     def start(self, node: Node) -> Daemon:
         """Start a daemon on `node`, for the first time or again; it is not ready yet."""
