@@ -39,10 +39,11 @@ class Namespace:
 
     @classmethod
     def create(cls, name: str) -> "Namespace":
-        """Make the namespace `name`."""
+        """Make the namespace `name`, which is no router even where this machine is one (it inherits its settings)."""
         ip(f"netns add {name}")
         namespace = cls(name)
         namespace.ip("link set lo up")
+        namespace.sysctl({"net/ipv4/ip_forward": 0})
         return namespace
 
     def delete(self) -> None:

@@ -85,7 +85,7 @@ def netconfs(draw: st.DrawFn, kind: str) -> str:
 def mutate(draw: st.DrawFn, conf: Any) -> None:
     """Change one value somewhere in `conf`, in place."""
     container, key = draw(st.sampled_from(places(conf)))
-    value = copy.deepcopy(draw(ANY_JSON))
+    value = copy.deepcopy(draw(ANY_JSON))  # a sampled value is one object for all examples
     match draw(st.sampled_from(["replace", "replace", "remove", "insert"])):
         case "replace":
             container[key] = value
@@ -94,9 +94,7 @@ def mutate(draw: st.DrawFn, conf: Any) -> None:
         case _ if isinstance(container, list):
             container.insert(key, value)
         case _:
-            container[draw(st.sampled_from(["prevResult", "ipam", "runtimeConfig", "args", "mtu", "x"]))] = draw(
-                ANY_JSON
-            )
+            container[draw(st.sampled_from(["prevResult", "ipam", "runtimeConfig", "args", "mtu", "x"]))] = value
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:

@@ -70,9 +70,15 @@ def cover_directories(bin_dir: str) -> None:
     mount(bin_dir, "/opt/cni/bin", "", MS_BIND)
 
 
+def enter_new_netns() -> None:
+    """Move this thread into a new network namespace, which is no router even where this machine is one."""
+    check(libc.unshare(CLONE_NEWNET), "unshare")
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("0\n")
+
+
 def reset() -> None:
     """Give this process a new network namespace and forget all state."""
-    check(libc.unshare(CLONE_NEWNET), "unshare")
+    enter_new_netns()
     for pod in Path("/run/netns").iterdir():
         libc.umount2(str(pod).encode(), MNT_DETACH)
     for root in STATE_ROOTS:
@@ -125,7 +131,7 @@ def make_pod(name: str) -> None:
     path = f"/run/netns/{name}"
 
     def create() -> None:
-        check(libc.unshare(CLONE_NEWNET), "unshare")
+        enter_new_netns()
         Path(path).touch()
         mount("/proc/thread-self/ns/net", path, "", MS_BIND)
 
