@@ -136,8 +136,9 @@ def _measure(case: Case, options: argparse.Namespace) -> Figures:
         memory_before = _memory_bytes(small)
         small.stop()
         store.write(_leases(case.backend, 0, options.leases, moved=False))
+        started = time.time()
         node = overlay.start(small.node)
-        start_seconds = _seconds_until(lambda: _count(node, "added") >= options.leases + 1, node.started)
+        start_seconds = _seconds_until(lambda: _count(node, "added") >= options.leases + 1, started)
         start_cpu, memory = _cpu_seconds(node), _memory_bytes(node)
         with Echoes(*pods) as echoes:
             storm_started = time.time()

@@ -29,7 +29,8 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
-from dataplane.errors import NodeError
+from dataplane.errors import NodeError, file_error
+from dataplane.leftovers import NOTHING
 
 SOCKET_MODE = 0o660
 CLIENT_SECONDS = 10.0
@@ -145,17 +146,55 @@ def control_socket(path: Path) -> Iterator[socket.socket]:
     """The bound socket at `path`, removed at the end. One that is there already is stale: the caller holds the lock."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         listener.bind(str(path))
         path.chmod(SOCKET_MODE)
     except OSError as error:
         listener.close()
-        reason = error.strerror or str(error)
-        raise NodeError(f"cannot make the control socket {path}: {reason}; choose another --run-dir") from error
+        raise file_error(f"cannot make the control socket {path}: {{}}; choose another --run-dir", error) from error
     try:
         yield listener
     finally:
         path.unlink(missing_ok=True)
+
+
+class ServedSocket:
+    """The control socket at `path` with `routes` behind it: a `wishes.Wish`. `fulfil` opens it, `close` ends it."""
+
+    vital = False
+    leftovers = NOTHING
+
+    def __init__(self, path: Path, routes: Routes) -> None:
+        self.what = f"the control socket {path}"
+        self._path, self._routes = path, routes
+        self._open = contextlib.ExitStack()
+        self._identity = (0, 0)
+
+    def difference(self) -> str:
+        """Whether somebody removed or replaced it."""
+        try:
+            return "" if _identity(self._path) == self._identity else "was another"
+        except OSError:
+            return "was gone"
+
+    def fulfil(self) -> None:
+        """Answer at `path`. NodeError if it cannot be made."""
+        self.close()
+        with contextlib.ExitStack() as opening:
+            listener = opening.enter_context(control_socket(self._path))
+            opening.enter_context(serving(listener, self._routes))
+            self._identity = _identity(self._path)
+            self._open = opening.pop_all()
+
+    def close(self) -> None:
+        """Answer no more, and remove the socket."""
+        self._open.close()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def health_socket(address: IPv4Address | IPv6Address, port: int) -> socket.socket:

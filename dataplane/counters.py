@@ -63,6 +63,17 @@ class Counters:
             traffic.rx_bytes += length
             traffic.last_rx_ns = now_ns
 
+    def add(self, other: "Counters") -> None:
+        """Add what another engine has counted."""
+        for direction in Direction:
+            for verdict in Verdict:
+                self.packets[direction][verdict] += other.packets[direction][verdict]
+                self.bytes[direction][verdict] += other.bytes[direction][verdict]
+        for event in Event:
+            self.events[event] += other.events[event]
+        for peer, traffic in other.peers.items():
+            self.peers.setdefault(peer, PeerCounters()).add(traffic)
+
     def keep_peers(self, ids: Container[int]) -> None:
         """Forget the traffic with all peers but those in `ids`."""
         self.peers = {peer: traffic for peer, traffic in self.peers.items() if peer in ids}

@@ -67,17 +67,10 @@ def _is_running(directory: RunDirectory) -> bool:
 
 
 def _clean_host(record: NodeRecord) -> Iterator[str]:
-    """The subnet file goes first, so that no CNI plugin starts a pod on what is about to vanish."""
-    try:
-        record.subnet_file.unlink()
-        yield f"removed {record.subnet_file}"
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise NodeError(f"cannot remove {record.subnet_file}: {error.strerror}; run as root") from error
+    """The subnet file and devices, then the rules, which let pods' packets pass until the last."""
+    yield from remove_leftovers(record.leftovers)
     firewall.remove_rules()
     yield "removed the firewall rules"
-    yield from remove_leftovers(record.leftovers)
 
 
 def _release(record: NodeRecord, etcd_password: str) -> str:

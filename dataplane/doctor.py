@@ -15,9 +15,11 @@ from pathlib import Path
 
 from dataplane import firewall, netdev
 from dataplane.control import ControlClient
+from dataplane.device import MINIMUM_MTU
 from dataplane.engine import EngineConfig, load_engine
 from dataplane.errors import NodeError, UdplaneError
 from dataplane.lease import Lease
+from dataplane.nft_rules import base_chains
 from dataplane.options import NodeOptions
 from dataplane.report import table
 from dataplane.run_directory import RunDirectory
@@ -175,7 +177,7 @@ def _check_mtu(host: Host) -> Iterator[Finding]:
     if host.interface is None:
         return
     inner = host.interface.mtu - ENCAP_OVERHEAD[host.interface.address.version]
-    least = max(netdev.MINIMUM_MTU[version] for version in host.versions)
+    least = max(MINIMUM_MTU[version] for version in host.versions)
     text = f"{host.interface.name} carries {host.interface.mtu}, which leaves {inner} for pods"
     if inner < least:
         remedy = f"raise it: ip link set {host.interface.name} mtu {least + host.interface.mtu - inner}"
@@ -231,7 +233,7 @@ def _check_rules(host: Host) -> Iterator[Finding]:
         yield Finding("FAIL", "rules", "neither nft nor iptables is installed", "on Debian: apt-get install nftables")
         return
     yield Finding("OK", "rules", f"{' and '.join(programs)} installed")
-    for chain in firewall.base_chains("forward"):
+    for chain in base_chains("forward"):
         if chain["policy"] == "drop" and (chain["table"], chain["name"]) != ("filter", "FORWARD"):
             text = f"nftables chain {chain['family']} {chain['table']} {chain['name']} drops what it does not know"
             yield Finding("WARN", "rules", text, "accept forwarded traffic of the pod network in that chain")

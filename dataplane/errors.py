@@ -8,6 +8,7 @@ when another exception is the cause, so that a log at debug level keeps the whol
 Packets never raise: a packet that cannot be forwarded gets a verdict and a counter instead.
 """
 
+import errno
 from typing import ClassVar
 
 
@@ -56,3 +57,13 @@ class NoNetworkConfigError(StoreError):
 
 class NodeError(UdplaneError):
     """The node cannot run as asked on this host: a device, an address, a port or a permission is missing."""
+
+
+class NoRoomError(NodeError):
+    """A file could not be written since its file system is full. The node goes on without it and tries again."""
+
+
+def file_error(message: str, error: OSError) -> NodeError:
+    """The NodeError for a file that could not be written: `message` with the system's reason in place of `{}`."""
+    kind = NoRoomError if error.errno in (errno.ENOSPC, errno.EDQUOT) else NodeError
+    return kind(message.format(error.strerror or error))

@@ -248,8 +248,6 @@ def _explain(error: Exception, tun_name: str) -> Exception:
     """An error of the system as a line for people; anything else is a defect and stays what it is."""
     if not isinstance(error, OSError):
         return error
-    explained = NodeError(
-        f"forwarding has stopped: {error.strerror}; if somebody removed the device {tun_name}, start the node again"
-    )
+    explained = NodeError(f"forwarding through {tun_name} has stopped: {error.strerror}")
     explained.__cause__ = error
     return explained

@@ -1,32 +1,49 @@
-"""The node's side of the host: device and engine, forwarding, firewall rules and subnet file, made to fit a lease.
+"""The node's side of the host: what it sets up for a lease, looks after, and makes fit again when the host changes.
 
-They are set up in this order, so that a CNI plugin which finds the subnet file finds all the rest in place.
+What is set up is the list of wishes that `NodeHost` makes for a lease, in this order: the backend's devices with their
+addresses and routes, forwarding, firewall rules, and last the subnet file, so that a CNI plugin which finds it finds
+all the rest in place (see `wishes`).
+
+The list is compared with the host on each resync interval, and within a second of a change of links, addresses or
+routes (see `host_events`). The address and the MTU of the external interface are no wishes but facts: when they change
+the backend moves, and the node publishes its new address under the same lease.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from dataplane import netdev
-from dataplane.addresses import Network
+from dataplane.addresses import Address, Network
 from dataplane.backends.base import Backend, BackendContext, open_backend
 from dataplane.concurrency import in_thread
+from dataplane.device import forwarding_wishes
 from dataplane.errors import NodeError
-from dataplane.firewall import Firewall, RuleSet, forward_rules, masquerade_rules
-from dataplane.lease import Lease, LeaseEvent, Subnets
+from dataplane.firewall import WITHOUT_RULES, Firewall
+from dataplane.host_events import host_events
+from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
+from dataplane.leftovers import Leftovers
 from dataplane.options import NodeOptions
 from dataplane.report import backend_line
+from dataplane.rules import Guard, RuleSet, forward_rules, masquerade_rules
 from dataplane.subnet import NetworkConfig
-from dataplane.subnet_file import SubnetFile
+from dataplane.subnet_file import SubnetFile, WrittenSubnetFile
+from dataplane.wishes import Wish, WishedState
 
 _log = logging.getLogger(__name__)
+
+_EVENT_GAP_SECONDS = 1.0
+"""At the most so often the host is looked at because something there changed."""
 
 
 class NodeHost:
     """All that a node does to its host; the `membership.Host` of a real node.
 
-    For reading: `backend`; `firewall`, None before a lease was taken up; `rules_trouble`, why the rules could not be
-    put in place again, empty when they are.
+    For reading: `backend`; `wished`, what was set up, without wishes before a lease was taken up; `firewall`, None
+    before that; `underlay_trouble`, why there is no underlay, empty when there is one.
     """
 
     def __init__(
@@ -35,47 +52,74 @@ class NodeHost:
         config: NetworkConfig,
         interface: netdev.ExternalInterface,
         *,
-        remember: Callable[[Lease], None],
+        loop: asyncio.AbstractEventLoop,
+        remember: Callable[[Lease, Leftovers], None],
+        on_move: Callable[[LeaseAttrs], None],
         on_error: Callable[[Exception], None],
+        also: Sequence[Wish] = (),
     ) -> None:
-        """Blocks for milliseconds. `remember` notes the own lease; any thread may call `on_error` if packets stop."""
-        self.backend: Backend = open_backend(BackendContext(options, config, interface, on_error))
+        """Blocks for milliseconds; the coroutines of this object run in `loop`.
+
+        `remember` notes the own lease and what is left on the host; `on_move` is told what the node publishes from now
+        on; any thread may call `on_error` if packets stop for good. `also` are wishes that come last.
+        """
+        self._loop = loop
+        self._on_error = on_error
+        self._changed = asyncio.Event()
+        self.backend: Backend = open_backend(BackendContext(options, config, interface, self._packets_stopped))
+        self.wished = WishedState([])
         self.firewall: Firewall | None = None
-        self.rules_trouble = ""
+        self.underlay_trouble = ""
         self._options = options
         self._interface = interface
         self._networks = Subnets(
             config.ipv4.network if config.ipv4 else None, config.ipv6.network if config.ipv6 else None
         )
+        self._also = also
         self._remember = remember
+        self._on_move = on_move
+        self._lease: Lease | None = None
+        self._members: dict[str, frozenset[Address]] = {}
+        # What the host is changed by: one at a time.
+        self._changing = asyncio.Lock()
+
+    @property
+    def troubles(self) -> list[str]:
+        """Why pods are cut off, or new pods cannot start; empty when all is well."""
+        underlay = [self.underlay_trouble] if self.underlay_trouble else []
+        return underlay + self.wished.troubles(vital_only=True)
 
     async def take_up(self, lease: Lease) -> None:
         """Set everything up for `lease`. NodeError if that cannot be."""
-        await in_thread(self._set_up, lease)
+        async with self._changing:
+            await in_thread(self._set_up, lease)
         _log.info("ready: %s by %s", lease.subnets, backend_line(self.backend.report()))
+        if self._options.firewall == "none":
+            _log.warning("--firewall none: %s", WITHOUT_RULES)
 
     def remember(self, lease: Lease) -> None:
         """Note the own lease."""
-        self._remember(lease)
+        self._remember(lease, WishedState(self._wishes(lease.subnets)).leftovers())
 
     async def apply(self, changes: list[LeaseEvent]) -> None:
         """Follow the peers."""
-        await in_thread(self.backend.apply, changes)
+        async with self._changing:
+            await in_thread(self._apply, changes)
 
-    async def look_after_rules(self) -> None:
-        """Put the rules back when somebody removed them. Never ends."""
-        while True:
-            await asyncio.sleep(self._options.iptables_resync)
-            if self.firewall is None:
-                continue
-            try:
-                if await in_thread(self.firewall.ensure):
-                    _log.warning("somebody changed the firewall rules of the pod network; they are back in place")
-                self.rules_trouble = ""
-            except NodeError as error:
-                if str(error) != self.rules_trouble:
-                    _log.error("%s", error)
-                self.rules_trouble = str(error)
+    async def look_after(self) -> None:
+        """Put back what others changed, and follow what the external interface becomes. Never ends."""
+        with host_events(self._changed):
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._options.iptables_resync):
+                        await self._changed.wait()
+                self._changed.clear()
+                if self._lease is not None:
+                    async with self._changing:
+                        moved = await in_thread(self._look)
+                    if moved:
+                        self._on_move(self.backend.attrs)
+                await asyncio.sleep(min(_EVENT_GAP_SECONDS, self._options.iptables_resync / 2))
 
     async def refresh(self) -> None:
         """Have the backend look after what ages. Never ends."""
@@ -85,13 +129,84 @@ class NodeHost:
 
     def _set_up(self, lease: Lease) -> None:
         self.backend.take_up(lease)
-        netdev.enable_forwarding([subnet.version for subnet in lease.subnets], self._interface.name)
-        self.firewall = Firewall(self._rules(lease.subnets), self._options.firewall)
-        self.firewall.ensure()
-        file = SubnetFile(
-            self._networks, lease.subnets, self.backend.mtu, self._options.ip_masq, self.backend.gso_max_size
-        )
-        file.write(self._options.subnet_file)
+        self._lease = lease
+        self._wish_for(lease).fulfil()
+
+    def _wish_for(self, lease: Lease) -> WishedState:
+        """Make the wishes for `lease` those that are looked after."""
+        wished = WishedState(self._wishes(lease.subnets))
+        wished.adopt(self.wished)
+        firewall = next(wish for wish in wished.wishes if isinstance(wish, Firewall))
+        if self.firewall is not None:
+            firewall.adopt(self.firewall)
+        self.firewall = firewall
+        self.wished = wished
+        return wished
+
+    def _wishes(self, subnets: Subnets) -> list[Wish]:
+        """All that the host shall have for a lease of `subnets`."""
+        file = SubnetFile(self._networks, subnets, self.backend.mtu, self._options.ip_masq, self.backend.gso_max_size)
+        return [
+            *self.backend.wishes(subnets),
+            *forwarding_wishes([subnet.version for subnet in subnets], self._interface.name),
+            Firewall(self._rules(subnets), self._options.firewall, self._guard()),
+            WrittenSubnetFile(self._options.subnet_file.absolute(), file),
+            *self._also,
+        ]
+
+    def _apply(self, changes: Sequence[LeaseEvent]) -> None:
+        self.backend.apply(changes)
+        for change in changes:
+            gone = change.change in (Change.REMOVED, Change.REFUSED)
+            self._members |= {change.lease.key: frozenset() if gone else frozenset(change.lease.attrs.addresses)}
+        if self.firewall is not None:
+            try:
+                self.firewall.set_members(self._guarded())
+            except NodeError as error:
+                _log.error("%s", error)  # what is not in place is seen, and put there, when it is looked after
+
+    def _look(self) -> bool:
+        """Look at the external interface, then at all that is wished; whether others must hear of a new address."""
+        before = self.backend.attrs
+        self._follow_underlay()
+        self.wished.look_after()
+        return self.backend.attrs != before
+
+    def _follow_underlay(self) -> None:
+        """Move the backend if the external interface has another address or MTU."""
+        assert self._lease is not None
+        try:
+            found = self._external_interface()
+            if _facts(found) != _facts(self._interface):
+                _log.warning("the underlay is %s now; it was %s", _described(found), _described(self._interface))
+                self.backend.move(found)
+                self._interface = found
+                self._wish_for(self._lease).fulfil()
+        except NodeError as error:
+            if str(error) != self.underlay_trouble:
+                _log.error("no underlay: %s; looking again until there is one", error)
+            self.underlay_trouble = str(error)
+        else:
+            if self.underlay_trouble:
+                _log.info("there is an underlay again: %s", _described(found))
+            self.underlay_trouble = ""
+
+    def _external_interface(self) -> netdev.ExternalInterface:
+        """The interface as it is now. As long as it has the address in use, that stays, whatever else may come up."""
+        now, options = self._interface, self._options
+        with contextlib.suppress(NodeError):
+            same = netdev.external_interface(now.name, options.public_ip)
+            if now.address in same.addresses:
+                in_use_first = sorted(same.addresses, key=lambda address: address not in now.addresses)
+                return replace(same, address=now.address, addresses=tuple(in_use_first))
+        return netdev.external_interface(options.iface, options.public_ip, own=list(self.wished.leftovers().devices))
+
+    def _packets_stopped(self, error: Exception) -> None:
+        """Look at once at what stopped them; what looking after cannot mend ends the node."""
+        if isinstance(error, NodeError):
+            self._loop.call_soon_threadsafe(self._changed.set)
+        else:
+            self._on_error(error)
 
     def _rules(self, subnets: Subnets) -> list[RuleSet]:
         networks: dict[int, Network] = {network.version: network for network in self._networks}
@@ -104,3 +219,25 @@ class NodeHost:
             )
             for subnet in subnets
         ]
+
+    def _guard(self) -> Guard | None:
+        if self.backend.port is None:
+            return None
+        version = self._interface.address.version
+        networks = tuple(network for network in self._networks if network.version == version)
+        return Guard(version, self.backend.port, self._interface.name, self._guarded(), networks, os.geteuid())
+
+    def _guarded(self) -> frozenset[Address]:
+        """The members in the underlay's family, this node among them."""
+        version = self._interface.address.version
+        members = frozenset[Address]().union(*self._members.values(), {self._interface.address})
+        return frozenset(member for member in members if member.version == version)
+
+
+def _facts(interface: netdev.ExternalInterface) -> tuple[object, ...]:
+    """What a backend uses of the interface; other addresses may come and go."""
+    return interface.name, interface.mtu, interface.address, interface.address_of(4), interface.address_of(6)
+
+
+def _described(interface: netdev.ExternalInterface) -> str:
+    return f"{interface.address} on {interface.name}, MTU {interface.mtu}"

@@ -20,13 +20,14 @@ from typing import Protocol
 
 from dataplane.concurrency import first_failure
 from dataplane.errors import LeaseLostError, StoreError, UdplaneError
-from dataplane.lease import Change, Lease, LeaseEvent, Subnets
+from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
 from dataplane.lease_keeper import Action, LeaseKeeper
 from dataplane.lease_table import LeaseTable
 from dataplane.stores.base import AcquireRequest, Outage, Snapshot, Store, WatchUpdate
 
 _log = logging.getLogger(__name__)
 
+_PUBLISH_RETRY_SECONDS = 2.0
 _LOGGED_ONE_BY_ONE = 20
 """Changes that come together and are still worth a line each."""
 
@@ -63,6 +64,8 @@ class Membership:
         self._host = host
         self._request = request
         self._own_changed = asyncio.Event()
+        self._unpublished: LeaseAttrs | None = None
+        self._to_publish = asyncio.Event()
         # What the watch says about the own lease must not come between asking the store and taking in its answer.
         self._lock = asyncio.Lock()
 
@@ -88,6 +91,43 @@ class Membership:
                         await self._own_changed.wait()
             else:
                 await self._ask_store(step.action)
+
+    def publish(self, attrs: LeaseAttrs) -> None:
+        """Have the own lease say `attrs` from now on."""
+        self._unpublished = attrs
+        self._to_publish.set()
+
+    async def keep_published(self) -> None:
+        """Put what `publish` was told into the store under the lease that the node has, until it works. Never ends."""
+        while True:
+            await self._to_publish.wait()
+            async with self._lock:
+                published = await self._publish()
+            if not published:
+                await asyncio.sleep(_PUBLISH_RETRY_SECONDS)
+
+    async def _publish(self) -> bool:
+        """Renew the lease with what is to be published; False if that is to be tried again."""
+        assert self.lease is not None and self._unpublished is not None
+        attrs = self._unpublished
+        try:
+            lease = await self._store.renew(self.lease, attrs)
+        except LeaseLostError as error:
+            self.keeper.revoked(str(error))  # which asks for one with the new attributes
+            self._own_changed.set()
+        except UdplaneError as error:
+            if str(error) != self.keeper.reason:
+                _log.error("cannot tell the others this node's new address: %s; trying again", error)
+            self.keeper.failed(str(error), time.time())
+            return False
+        else:
+            self.keeper.granted(lease, time.time())
+            await self._take_up(lease)
+            where = " and ".join(map(str, lease.attrs.addresses))
+            _log.info("the others are told that %s is at %s now", lease.subnets, where)
+        if attrs is self._unpublished:
+            self._to_publish.clear()
+        return True
 
     async def follow_peers(self) -> None:
         """Take in what the store reports, once there is a lease. Never ends.

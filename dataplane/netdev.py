@@ -1,22 +1,11 @@
-"""The node's network devices, through netlink: which interface faces the underlay, and what its own device needs.
+"""The host's network devices, addresses and routes, as netlink tells them: which interface faces the underlay?
 
-All calls block for a few milliseconds, so the node makes them in a thread. Each says what is to be and changes only
-what differs: a node that was killed and comes back finds its device as it left it, and pods notice nothing.
-
-What the device gets, be it a TUN or a vxlan device:
-
-- the base address of the node's subnet with a full-length prefix, as flannel does. The node's own packets and its ICMP
-  errors into the overlay carry it;
-- an MTU that leaves room for the outer headers, and a transmit queue long enough for bursts;
-- a TUN: one route for each whole pod network, with that address as source;
-- `accept_local`, since the ICMP errors that the node puts into a TUN come from the TUN's own address, and
-  `rp_filter` loose, so that a host route which takes a part of the pod network elsewhere does not silence
-  peers; no IPv6 link-local address, as nobody on the other side would answer it.
+All calls block for a few milliseconds, so the node makes them in a thread. What the node sets up is in `device`.
 """
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -29,17 +18,15 @@ from pyroute2.netlink.exceptions import NetlinkError
 from dataplane.addresses import Address, Network
 from dataplane.errors import NodeError
 
-TX_QUEUE_LEN = 2000
-"""Packets that may wait in the TUN while the node is not scheduled; the kernel's default is 500."""
+FAMILY = {4: 2, 6: 10}
+"""AF_INET and AF_INET6."""
 
-MINIMUM_MTU = {4: 68, 6: 1280}
-"""The least that a link must carry, RFC 791 and RFC 8200 section 5."""
-
-_FAMILY = {4: 2, 6: 10}  # AF_INET and AF_INET6
+# include/uapi/linux/if_addr.h
+_IFA_F_UNUSABLE = 0x08 | 0x20 | 0x40  # DADFAILED, DEPRECATED and TENTATIVE
+_IFA_F_TEMPORARY = 0x01  # of an IPv6 address, RFC 8981; of an IPv4 address: another comes before it
+_IFA_F_PERMANENT = 0x80  # it has no end
 _SCOPE_GLOBAL = 0
-_IFA_F_NODAD = 0x02
-_IFA_F_UNUSABLE = 0x08 | 0x40  # DADFAILED and TENTATIVE (include/uapi/linux/if_addr.h)
-_RTPROT_STATIC = 4
+_OVERLAY_KINDS = ("tun", "vxlan")
 _RT_TABLE_MAIN = 254
 _TX_DROPS = 8 + 3  # in /proc/net/dev: eight numbers of what was received, then bytes, packets, errors, drops
 _SYSCTL = Path("/proc/sys/net")
@@ -65,18 +52,21 @@ class ExternalInterface:
         return next((a for a in (self.address, *self.addresses) if a.version == version), None)
 
 
-def external_interface(wanted: str = "", public_ip: Address | None = None) -> ExternalInterface:
+def external_interface(
+    wanted: str = "", public_ip: Address | None = None, own: Collection[str] = ()
+) -> ExternalInterface:
     """Find the interface called `wanted` or with the address `wanted`; if that is empty, the default route's.
 
-    The address is `wanted` or `public_ip` if the interface has it, else the interface's first of the family of
-    `public_ip`, else its first IPv4 or IPv6 address. NodeError if there is none.
+    The address is `wanted` or `public_ip` if the interface has it, else the interface's best of the family of
+    `public_ip`, else its best IPv4 or IPv6 address. The devices `own` are the overlay's and never face the underlay,
+    even if the default route is by one of them. NodeError if there is none.
     """
     address = _parse_address(wanted)
     if address is not None and public_ip is not None and address.version != public_ip.version:
         raise NodeError(f"--iface {address} and --public-ip {public_ip} are of two families; the underlay has one")
     versions = [public_ip.version] if public_ip else [address.version] if address else [4, 6]
     with netlink("find the external interface") as ip:
-        index = _find_interface(ip, wanted, address, versions)
+        index = _find_interface(ip, wanted, address, versions, own)
         link = ip.get_links(index)[0]
         name, mtu = str(link.get_attr("IFLA_IFNAME")), int(link.get_attr("IFLA_MTU"))
         found = [a for version in (4, 6) for a in _addresses(ip, index, version)]
@@ -93,22 +83,6 @@ def usable_addresses() -> list[tuple[str, Address]]:
     with netlink("list the addresses of interfaces") as ip:
         links = [(str(link.get_attr("IFLA_IFNAME")), link["index"]) for link in ip.get_links()]
         return [(name, a) for name, index in links for version in (4, 6) for a in _addresses(ip, index, version)]
-
-
-def configure_device(name: str, addresses: Sequence[Address], networks: Sequence[Network], mtu: int) -> None:
-    """Give the existing device `name` exactly these addresses and routes for whole `networks`, and bring it up."""
-    for address in addresses:
-        if mtu < MINIMUM_MTU[address.version]:
-            raise NodeError(
-                f"only {mtu} bytes of MTU are left for {name}, but IPv{address.version} needs "
-                f"{MINIMUM_MTU[address.version]}; raise the MTU of the external interface"
-            )
-    with netlink(f"configure {name}") as ip:
-        (index,) = ip.link_lookup(ifname=name) or _no_device(name)
-        _set_device_sysctls(name, {address.version for address in addresses})
-        ip.link("set", index=index, mtu=mtu, txqlen=TX_QUEUE_LEN, state="up")
-        _set_addresses(ip, index, addresses)
-        _set_routes(ip, index, networks, {address.version: address for address in addresses})
 
 
 def remove_device(name: str, kind: str) -> bool:
@@ -133,18 +107,6 @@ def queue_overruns(name: str) -> int:
         if device.strip() == name:
             return int(numbers.split()[_TX_DROPS])
     return 0
-
-
-def enable_forwarding(versions: Sequence[int], external: str) -> None:
-    """Make the host a router of these IP versions.
-
-    A host that becomes an IPv6 router forgets the default route that it learned from router advertisements, unless
-    `accept_ra` is 2; so that is set on the external interface if advertisements were accepted there.
-    """
-    if 6 in versions and read_sysctl(f"ipv6/conf/{external}/accept_ra") == "1":
-        write_sysctl(f"ipv6/conf/{external}/accept_ra", 2)
-    for version in versions:
-        write_sysctl(_FORWARDING[version], 1)
 
 
 def forwarding_enabled(version: int) -> bool:
@@ -181,10 +143,10 @@ def device_routes(name: str) -> list[Network]:
     """The destinations of the main table's routes through the device `name`."""
     with netlink(f"read the routes of {name}") as ip:
         return [
-            _destination(route)
+            destination(route)
             for index in ip.link_lookup(ifname=name)
             for version in (4, 6)
-            for route in _main_routes(ip, index, version)
+            for route in main_routes(ip, version, index)
         ]
 
 
@@ -192,10 +154,10 @@ def on_link_networks(name: str) -> list[Network]:
     """The networks whose hosts are on the link of the interface `name`: those it has routes to without a gateway."""
     with netlink(f"read the routes of {name}") as ip:
         return [
-            _destination(route)
+            destination(route)
             for index in ip.link_lookup(ifname=name)
             for version in (4, 6)
-            for route in _main_routes(ip, index, version)
+            for route in main_routes(ip, version, index)
             if route["dst_len"] and not route.get_attr("RTA_GATEWAY") and not route.get_attr("RTA_VIA")
         ]
 
@@ -207,31 +169,50 @@ def _parse_address(text: str) -> Address | None:
         return None
 
 
-def _find_interface(ip: Any, wanted: str, address: Address | None, versions: Sequence[int]) -> int:
+def _find_interface(
+    ip: Any, wanted: str, address: Address | None, versions: Sequence[int], own: Collection[str]
+) -> int:
     if address is not None:
-        for found in ip.get_addr(family=_FAMILY[address.version]):
-            if ip_address(_local(found)) == address:
+        for found in ip.get_addr(family=FAMILY[address.version]):
+            if ip_address(local_address(found)) == address:
                 return int(found["index"])
         raise NodeError(f"no interface has the address {address}; see `ip address` and choose another --iface")
     if wanted:
         for index in ip.link_lookup(ifname=wanted):
             return int(index)
         raise NodeError(f"there is no interface {wanted}; see `ip link` and choose another --iface")
+    own_links = [ip.get_links(index)[0] for name in own for index in ip.link_lookup(ifname=name)]
+    excluded = {int(link["index"]) for link in own_links if link_kind(link) in _OVERLAY_KINDS}
     for version in versions:
-        routes = [r for r in ip.get_default_routes(family=_FAMILY[version]) if r.get_attr("RTA_OIF")]
-        if routes:
-            best = min(routes, key=lambda route: route.get_attr("RTA_PRIORITY") or 0)
-            return int(best.get_attr("RTA_OIF"))
+        routes = sorted(
+            ip.get_default_routes(family=FAMILY[version]), key=lambda route: route.get_attr("RTA_PRIORITY") or 0
+        )
+        for route in routes:
+            for index in _outgoing(route):
+                if index not in excluded:
+                    return index
     raise NodeError("there is no default route to tell the external interface; name it with --iface")
 
 
+def _outgoing(route: Any) -> list[int]:
+    """The interfaces by which a route leads: one, or that of each next hop of a multipath route."""
+    if route.get_attr("RTA_OIF"):
+        return [int(route.get_attr("RTA_OIF"))]
+    return [int(hop["oif"]) for hop in route.get_attr("RTA_MULTIPATH") or ()]
+
+
 def _addresses(ip: Any, index: int, version: int) -> list[Address]:
-    """The addresses of an interface that other nodes can send to."""
-    found = ip.get_addr(family=_FAMILY[version], index=index)
-    return [ip_address(_local(a)) for a in found if a["scope"] == _SCOPE_GLOBAL and not _flags(a) & _IFA_F_UNUSABLE]
+    """The addresses of an interface that other nodes can send to, those that stay longest first."""
+    found = [
+        a
+        for a in ip.get_addr(family=FAMILY[version], index=index)
+        if a["scope"] == _SCOPE_GLOBAL and not _flags(a) & _IFA_F_UNUSABLE
+    ]
+    found.sort(key=lambda a: (bool(_flags(a) & _IFA_F_TEMPORARY), not _flags(a) & _IFA_F_PERMANENT))
+    return [ip_address(local_address(a)) for a in found]
 
 
-def _local(address: Any) -> str:
+def local_address(address: Any) -> str:
     """The interface's own address; on a point-to-point link IFA_ADDRESS is the other end's."""
     return str(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"))
 
@@ -240,8 +221,11 @@ def _flags(address: Any) -> int:
     return int(address.get_attr("IFA_FLAGS") or address["flags"])
 
 
-def _no_device(name: str) -> Sequence[int]:
-    raise NodeError(f"the device {name} has vanished; start the node again")
+def link_index(ip: Any, name: str) -> int:
+    """The index of the device `name`; NodeError if there is none."""
+    for index in ip.link_lookup(ifname=name):
+        return int(index)
+    raise NodeError(f"the device {name} has vanished")
 
 
 def link_kind(link: Any) -> str:
@@ -250,44 +234,24 @@ def link_kind(link: Any) -> str:
     return str(info.get_attr("IFLA_INFO_KIND")) if info else ""
 
 
-def _set_device_sysctls(name: str, versions: set[int]) -> None:
-    if 4 in versions:
-        write_sysctl(f"ipv4/conf/{name}/accept_local", 1)
-        write_sysctl(f"ipv4/conf/{name}/rp_filter", 2)
-    if 6 in versions:
-        if read_sysctl(f"ipv6/conf/{name}/disable_ipv6") is None:
-            raise NodeError("the network config has IPv6, but this kernel has not; boot without ipv6.disable=1")
-        write_sysctl(f"ipv6/conf/{name}/disable_ipv6", 0)
-    if read_sysctl(f"ipv6/conf/{name}/addr_gen_mode") is not None:
-        write_sysctl(f"ipv6/conf/{name}/addr_gen_mode", 1)  # none
+def main_routes(ip: Any, version: int, index: int | None = None) -> list[Any]:
+    """The routes of the main table, all or those through the interface `index`."""
+    by_device = {} if index is None else {"oif": index}
+    return list(ip.get_routes(family=FAMILY[version], table=_RT_TABLE_MAIN, **by_device))
 
 
-def _set_addresses(ip: Any, index: int, wanted: Sequence[Address]) -> None:
-    present = {(ip_address(_local(found)), int(found["prefixlen"])) for found in ip.get_addr(index=index)}
-    desired = {(address, address.max_prefixlen) for address in wanted}
-    for address, length in present - desired:
-        ip.addr("del", index=index, address=str(address), prefixlen=length)
-    for address, length in desired - present:
-        # No duplicate detection: a tentative IPv6 address cannot be a source of routes, and a TUN has no neighbours.
-        ip.addr("add", index=index, address=str(address), prefixlen=length, flags=_IFA_F_NODAD)
-
-
-def _set_routes(ip: Any, index: int, networks: Sequence[Network], sources: dict[int, Address]) -> None:
-    for version in (4, 6):
-        for route in _main_routes(ip, index, version):
-            if _destination(route) not in networks and route["proto"] == _RTPROT_STATIC:
-                ip.route("del", dst=str(_destination(route)), oif=index, family=_FAMILY[version])
-    for network in networks:
-        ip.route("replace", dst=str(network), oif=index, prefsrc=str(sources[network.version]), proto=_RTPROT_STATIC)
-
-
-def _main_routes(ip: Any, index: int, version: int) -> list[Any]:
-    return list(ip.get_routes(family=_FAMILY[version], oif=index, table=_RT_TABLE_MAIN))
-
-
-def _destination(route: Any) -> Network:
-    kind = IPv4Network if route["family"] == _FAMILY[4] else IPv6Network
+def destination(route: Any) -> Network:
+    """Where a route leads."""
+    kind = IPv4Network if route["family"] == FAMILY[4] else IPv6Network
     return kind((route.get_attr("RTA_DST") or 0, route["dst_len"]))
+
+
+def route_text(ip: Any, route: Any) -> str:
+    """A route for people: `the route 10.5.7.0/24 via 192.0.2.1 dev eth1`."""
+    gateway = route.get_attr("RTA_GATEWAY")
+    names = [str(ip.get_links(index)[0].get_attr("IFLA_IFNAME")) for index in _outgoing(route)]
+    via = f" via {gateway}" if gateway else ""
+    return f"the route {destination(route)}{via}" + (f" dev {' and '.join(names)}" if names else "")
 
 
 @contextmanager

@@ -6,13 +6,12 @@
 2. read the network config from the store, waiting for a store that is out of reach
 3. find the external interface and make the backend that the config names
 4. acquire the lease and take it up (see `host`)
-5. until SIGTERM: keep the lease and follow the peers (see `membership`), look after rules and path MTUs
+5. until SIGTERM: keep the lease and follow the peers (see `membership`), look after the host (see `host`)
 
 Stopping takes away nothing that pods need: the TUN with its addresses and routes, the rules, the lease and the subnet
 file stay for the next start. `udplane leave` takes them away.
 
-When the TUN is removed, or the loop fails by a defect, the node ends with exit status 1, for its supervisor to start it
-again.
+When the loop fails by a defect, the node ends with exit status 1, for its supervisor to start it again.
 """
 
 import asyncio
@@ -27,15 +26,15 @@ from typing import Any
 
 from dataplane import control, netdev, supervisor
 from dataplane.concurrency import first_failure, in_thread
-from dataplane.errors import NodeError, NoNetworkConfigError, StoreError
+from dataplane.errors import NodeError, NoNetworkConfigError, NoRoomError, StoreError
 from dataplane.host import NodeHost
-from dataplane.lease import Lease, Subnets
-from dataplane.leftovers import Leftovers
+from dataplane.lease import Lease, LeaseAttrs, Subnets
+from dataplane.leftovers import NOTHING, Leftovers
 from dataplane.membership import Membership
 from dataplane.netns import current_netns
 from dataplane.options import NodeOptions
 from dataplane.removal import remove_leftovers
-from dataplane.run_directory import NodeRecord, RunDirectory, claimed_device
+from dataplane.run_directory import NodeRecord, Note, RunDirectory, claimed_device
 from dataplane.status import NodeState, node_status
 from dataplane.stores.base import AcquireRequest, Store, StoreOptions, open_store
 from dataplane.subnet import NetworkConfig
@@ -62,6 +61,8 @@ class Node:
         self._store: Store = open_store(options.store, store_options)
         self._run_directory = RunDirectory(options.run_dir)
         self._state = NodeState(options)
+        self._note = Note(self._run_directory)
+        self._earlier = NOTHING
         self._fit = fit
         self._stopping = False
 
@@ -112,15 +113,26 @@ class Node:
             return HTTPStatus.ACCEPTED, {"stopping": True}
 
         def health() -> control.Answer:
-            return HTTPStatus.OK if self.ready else HTTPStatus.SERVICE_UNAVAILABLE, {"phase": self._state.phase}
+            troubles = self._state.host.troubles if self._state.host is not None else []
+            status = HTTPStatus.OK if self.ready and not troubles else HTTPStatus.SERVICE_UNAVAILABLE
+            return status, {"phase": self._state.phase, "troubles": troubles}
 
-        listener = stack.enter_context(control.control_socket(self._run_directory.control_socket))
+        def compare() -> control.Answer:
+            host = self._state.host
+            return HTTPStatus.OK, {"differences": host.wished.differences() if host is not None else {}}
+
         routes: control.Routes = {
             ("GET", "/v1/status"): status,
             ("POST", "/v1/stop"): request_stop,
+            ("GET", "/v1/host"): compare,
             ("GET", "/healthz"): health,
         }
-        stack.enter_context(control.serving(listener, routes))
+        self._control = control.ServedSocket(self._run_directory.control_socket, routes)
+        try:
+            self._control.fulfil()
+        except NoRoomError as error:
+            _log.warning("%s; until then no command can talk to this node", error)
+        stack.callback(self._control.close)
         if self._options.healthz_port:
             public = control.health_socket(self._options.healthz_ip, self._options.healthz_port)
             stack.enter_context(control.serving(public, {("GET", "/healthz"): health}))
@@ -131,22 +143,39 @@ class Node:
         config = await self._network_config()
         if self._fit is not None:
             self._options = self._state.options = await in_thread(self._fit, self._options, config)
-        interface = await asyncio.to_thread(netdev.external_interface, self._options.iface, self._options.public_ip)
-        broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        host = await in_thread(
-            lambda: NodeHost(self._options, config, interface, remember=self._remember, on_error=_failing_with(broken))
+        earlier = await in_thread(self._earlier_leftovers)
+        interface = await in_thread(
+            netdev.external_interface,
+            self._options.iface,
+            self._options.public_ip,
+            [*earlier.devices, self._options.tun],
         )
-        await in_thread(self._clear_up_after_another_backend, host.backend.leftovers)
+        broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        host = await in_thread(
+            lambda: NodeHost(
+                self._options,
+                config,
+                interface,
+                loop=loop,
+                remember=self._remember,
+                on_move=self._publish,
+                on_error=_failing_with(broken),
+                also=[self._note, self._control],
+            )
+        )
         membership = Membership(self._store, host, self._request, self._options.subnet_lease_renew_margin * 60.0)
         self._state.config, self._state.host, self._state.membership = config, host, membership
         self._state.phase = "waiting for a lease"
         await membership.join()
+        await in_thread(self._clear_up)
         self._state.phase = "ready"
         supervisor.notify("READY=1")
         await first_failure(
             membership.keep_lease(),
             membership.follow_peers(),
-            host.look_after_rules(),
+            membership.keep_published(),
+            host.look_after(),
             host.refresh(),
             supervisor.watchdog(),
             _wait(broken),
@@ -181,22 +210,40 @@ class Node:
         previous = last or previous_subnets(self._options.subnet_file)
         return AcquireRequest(self._state.host.backend.attrs, previous, self._options.node_name)
 
-    def _remember(self, lease: Lease) -> None:
-        assert self._state.host is not None
-        leftovers, subnet_file = self._state.host.backend.leftovers, self._options.subnet_file.absolute()
-        self._run_directory.remember(
-            NodeRecord(self._options.store, self._store_options, lease, leftovers, subnet_file, current_netns())
-        )
+    def _remember(self, lease: Lease, leftovers: Leftovers) -> None:
+        """Note the own lease. What cannot be noted is tried again when the host is looked after; traffic goes on."""
+        kept = Leftovers.sum([leftovers, self._earlier])
+        self._note.record = NodeRecord(self._options.store, self._store_options, lease, kept, current_netns())
+        try:
+            self._note.fulfil()
+        except NodeError as error:
+            _log.warning("%s; until then `udplane leave` does not know what is here", error)
 
-    def _clear_up_after_another_backend(self, own: Leftovers) -> None:
-        """Take away what the node had when the network config named another backend."""
+    def _publish(self, attrs: LeaseAttrs) -> None:
+        """Tell the other nodes where this one is now."""
+        assert self._state.membership is not None
+        self._state.membership.publish(attrs)
+
+    def _earlier_leftovers(self) -> Leftovers:
+        """What the last node of this run directory left here."""
         try:
             record = self._run_directory.recall()
-            if record is not None and record.netns == current_netns():
-                for line in remove_leftovers(record.leftovers, keep=own):
-                    _log.info("%s, left by another backend", line)
         except NodeError as error:
             _log.warning("cannot see what an earlier start left here: %s", error)
+            return NOTHING
+        self._earlier = record.leftovers if record is not None and record.netns == current_netns() else NOTHING
+        return self._earlier
+
+    def _clear_up(self) -> None:
+        """Take away what an earlier start had and this one has not: another backend, device or subnet file."""
+        assert self._state.host is not None
+        try:
+            for line in remove_leftovers(self._earlier, keep=self._state.host.wished.leftovers()):
+                _log.info("%s, left by an earlier start", line)
+        except NodeError as error:
+            _log.warning("cannot clear up what an earlier start left here: %s", error)
+        else:
+            self._earlier = NOTHING
 
 
 def _failing_with(future: asyncio.Future[None]) -> Callable[[Exception], None]:

@@ -5,6 +5,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from dataplane.engine import ENGINES, OFFLOADS
+from dataplane.firewall import CHOICES
 from dataplane.flags import about, boolean, bounded, one_of
 from dataplane.logs import STYLES
 
@@ -82,13 +83,18 @@ class NodeOptions:
     iptables_resync: int = field(
         default=5,
         metadata=about(
-            "look after the rules every so many seconds", bounded(1, 86400), metavar="SECONDS", flannel=True
+            "look after all that the node set up on the host every so many seconds",
+            bounded(1, 86400),
+            metavar="SECONDS",
+            flannel=True,
         ),
     )
     firewall: str = field(
         default="auto",
         metadata=about(
-            "who holds the rules: auto, nftables or iptables", one_of("auto", "nftables", "iptables"), metavar="WHICH"
+            "who holds the rules: auto, nftables, iptables, or none to do without them (see docs/operate.md)",
+            one_of(*CHOICES),
+            metavar="WHICH",
         ),
     )
     engine: str = field(

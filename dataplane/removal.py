@@ -1,21 +1,29 @@
-"""Removing what a backend left on its host: by `udplane leave`, or when the node changes to another backend."""
+"""Removing what a node left on its host: by `udplane leave`, or when the node is another at its next start."""
 
 from collections.abc import Iterator
 
 from dataplane import netdev
 from dataplane.errors import NodeError
-from dataplane.leftovers import Leftovers
+from dataplane.leftovers import NOTHING, Leftovers
 from dataplane.rtnetlink import Tables
-
-NOTHING = Leftovers()
 
 
 def remove_leftovers(leftovers: Leftovers, keep: Leftovers = NOTHING) -> Iterator[str]:
     """Remove what is in `leftovers` but not in `keep`, saying line by line what was done.
 
+    Files go first, the subnet file among them, so that no CNI plugin starts a pod on what is about to vanish.
     Addresses, neighbours and routes of a device go with it. NodeError if that is not allowed, or if a device is not of
     the kind that it should be.
     """
+    for path in leftovers.files:
+        if path not in keep.files:
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise NodeError(f"cannot remove {path}: {error.strerror}; run as root") from error
+            yield f"removed {path}"
     for name, kind in leftovers.devices.items():
         if name not in keep.devices and netdev.remove_device(name, kind):
             yield f"removed {name} with its addresses and routes"

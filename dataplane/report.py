@@ -16,7 +16,8 @@ def render_status(status: Status) -> str:
     lines = [_line("node", f"{status['phase']}, up {duration(status['uptime_seconds'])}, udplane {status['version']}")]
     lines += _lease_lines(status)
     lines += _backend_lines(status["backend"])
-    lines.append(_line("rules", _rules_text(status["firewall"])))
+    lines += [_line("rules", text) for text in _rules_texts(status["firewall"])]
+    lines += _host_lines(status["host"])
     lines += [_line("refused", f"{', '.join(r['subnets'])} of {r['public_ip']}: overlaps") for r in status["refused"]]
     text = "\n".join(lines) + "\n\n" + render_peers(status["peers"])
     if status["counters"] is not None:
@@ -99,12 +100,30 @@ def backend_line(backend: Status) -> str:
     return f"{backend['type']}, {where} on {backend['interface']}, {device}MTU {backend['mtu']}"
 
 
-def _rules_text(firewall: Status) -> str:
-    kinds = [name for name in ("masquerade", "forward") if firewall[name]]
+def _rules_texts(firewall: Status) -> list[str]:
+    kinds = [name for name in ("masquerade", "forward", "guard") if firewall[name]]
     if not kinds:
-        return "none asked for"
-    text = f"{' and '.join(kinds)}, held by {firewall['manager'] or 'nobody yet'}"
-    return text + (f"; NOT IN PLACE: {firewall['trouble']}" if firewall["trouble"] else "")
+        return ["none asked for"]
+    texts = [f"{_listed(kinds)}, held by {firewall['manager'] or 'nobody yet'}"]
+    if firewall["guard_lacking"]:
+        texts.append(f"the guard is not whole: {firewall['guard_lacking']}")
+    if firewall["guard_dropped"]:
+        texts.append(f"{firewall['guard_dropped']} packets of pods and users to other nodes' overlay port dropped")
+    return texts
+
+
+def _host_lines(host: Status) -> list[str]:
+    """How many things are looked after, then what was put back and what cannot be had."""
+    troubles = [f"NOT IN PLACE: {trouble}" for trouble in (*host["troubles"], *host["lesser_troubles"])]
+    put_back = [f"{what} put back {_plural(count, 'time')}" for what, count in host["put_back"].items()]
+    looked_after = f"{_plural(len(host['wishes']), 'thing')} looked after" if host["wishes"] else "nothing set up yet"
+    return [_line("host", looked_after), *(_line("", text) for text in (*troubles, *put_back))]
+
+
+def _listed(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _line(label: str, text: str) -> str:

@@ -44,10 +44,11 @@ _ERROR = struct.Struct("=i")
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _NEWNEIGH, _DELNEIGH, _GETNEIGH = 28, 29, 30
-_REQUEST, _ACK, _DUMP, _REPLACE, _CREATE = 0x1, 0x4, 0x300, 0x100, 0x400
+_REQUEST, _ACK, _DUMP, _REPLACE, _EXCLUSIVE, _CREATE = 0x1, 0x4, 0x300, 0x100, 0x200, 0x400
 _DUMP_INTERRUPTED = 0x10
 
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
+_FLAGS = -1  # no attribute of the kernel's
 _RT_TABLE_MAIN, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, _RTNH_F_ONLINK = 254, 0, 1, 4
 _NDA_DST, _NDA_LLADDR = 1, 2
 _NUD_PERMANENT, _NTF_SELF = 0x80, 0x02
@@ -171,13 +172,40 @@ class Tables:
     def update(self, remove: Iterable[Entry], put: Iterable[Entry]) -> list[Refusal]:
         """Delete the entries `remove`, then put the entries `put`, in these orders; returns what was refused.
 
-        To put an entry replaces the one in its place. To delete what is gone already is no failure.
+        To put an entry replaces the one in its place, but not a route that somebody else made and that leads elsewhere.
+        To delete what is gone already is no failure.
         """
-        refusals = self._carry_out(remove, delete=True) + self._carry_out(put, delete=False)
-        return [Refusal(entry, os.strerror(code)) for entry, code in refusals]
+        put = list(put)
+        refusals = self._carry_out(remove, delete=True)
+        fresh = self._carry_out([entry for entry in put if isinstance(entry, Route)], how=_CREATE | _EXCLUSIVE)
+        taken = [entry for entry, code in fresh if code == errno.EEXIST and isinstance(entry, Route)]
+        foreign = self._foreign(taken) if taken else {}
+        others = [entry for entry in put if not isinstance(entry, Route)]
+        refusals += [(entry, code) for entry, code in fresh if code != errno.EEXIST]
+        refusals += self._carry_out([*others, *(route for route in taken if route not in foreign)])
+        refused = [Refusal(entry, os.strerror(code)) for entry, code in refusals]
+        return refused + [
+            Refusal(route, f"{other} is in its place, and is not ours") for route, other in foreign.items()
+        ]
 
-    def _carry_out(self, entries: Iterable[Entry], *, delete: bool) -> list[tuple[Entry, int]]:
-        flags = _REQUEST | _ACK | (0 if delete else _CREATE | _REPLACE)
+    def _foreign(self, wanted: Sequence[Route]) -> dict[Route, str]:
+        """Those of `wanted` whose place has a route that is not ours and leads elsewhere, with words for that one."""
+        by_destination = {route.destination: route for route in wanted}
+        found = {}
+        for version in {route.destination.version for route in wanted}:
+            for destination, protocol, attributes in self._main_routes(version):
+                route = by_destination.get(destination)
+                gateway, device = attributes.get(_RTA_GATEWAY, b""), _number(attributes.get(_RTA_OIF))
+                leads_there = route is not None and (gateway, device) == (route.gateway.packed, route.device)
+                if route is not None and protocol != ROUTE_PROTOCOL and not leads_there:
+                    via = f" via {address_of(gateway)}" if len(gateway) in (4, 16) else ""
+                    found[route] = f"another route{via}"
+        return found
+
+    def _carry_out(
+        self, entries: Iterable[Entry], *, delete: bool = False, how: int = _CREATE | _REPLACE
+    ) -> list[tuple[Entry, int]]:
+        flags = _REQUEST | _ACK | (0 if delete else how)
         refused = []
         waiting = iter(entries)
         while batch := list(islice(waiting, _MESSAGES_AT_ONCE)):
@@ -235,15 +263,19 @@ class Tables:
                 bodies.append(body)
 
     def _routes(self, version: int) -> Iterator[Route]:
+        for destination, protocol, found in self._main_routes(version):
+            if protocol == ROUTE_PROTOCOL and found.keys() >= {_RTA_GATEWAY, _RTA_OIF}:
+                gateway, device = address_of(found[_RTA_GATEWAY]), _number(found[_RTA_OIF])
+                yield Route(destination, gateway, device, bool(_number(found[_FLAGS]) & _RTNH_F_ONLINK))
+
+    def _main_routes(self, version: int) -> Iterator[tuple[Network, int, dict[int, bytes]]]:
+        """Destination, protocol and attributes of the main table's routes; the flags are the attribute `_FLAGS`."""
         for body in self._dump(_GETROUTE, _ROUTE.pack(FAMILY[version], *[0] * 8)):
             _, length, _, _, _, protocol, _, _, flags = _ROUTE.unpack_from(body)
             found = _attributes(body, _ROUTE.size)
-            if protocol != ROUTE_PROTOCOL or _number(found.get(_RTA_TABLE)) != _RT_TABLE_MAIN:
-                continue
-            if found.keys() >= {_RTA_DST, _RTA_GATEWAY, _RTA_OIF}:
-                destination = network_of(found[_RTA_DST], length)
-                gateway, device = address_of(found[_RTA_GATEWAY]), _number(found[_RTA_OIF])
-                yield Route(destination, gateway, device, bool(flags & _RTNH_F_ONLINK))
+            if _RTA_DST in found and _number(found.get(_RTA_TABLE)) == _RT_TABLE_MAIN:
+                found[_FLAGS] = flags.to_bytes(4, sys.byteorder)
+                yield network_of(found[_RTA_DST], length), protocol, found
 
     def _neighbours(self, family: int) -> Iterator[Neighbour | ForwardingEntry]:
         for body in self._dump(_GETNEIGH, _NEIGHBOUR.pack(family, 0, 0, 0, 0)):

@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
 
-from dataplane.errors import NodeError, UdplaneError
+from dataplane.errors import NodeError, UdplaneError, file_error
 from dataplane.lease import Lease, LeaseAttrs, Subnets
-from dataplane.leftovers import Leftovers
+from dataplane.leftovers import NOTHING, Leftovers
 from dataplane.stores.base import StoreOptions
 
 
@@ -34,7 +34,6 @@ class NodeRecord:
     store_options: StoreOptions
     lease: Lease
     leftovers: Leftovers
-    subnet_file: Path
     netns: str
     """Which network namespace the device is in: `net:[4026531840]`."""
 
@@ -48,7 +47,7 @@ class NodeRecord:
             "lease": lease | {"node": self.lease.node},
             "devices": dict(self.leftovers.devices),
             "routed_networks": [str(network) for network in self.leftovers.networks],
-            "subnet_file": str(self.subnet_file),
+            "files": [str(path) for path in self.leftovers.files],
             "netns": self.netns,
         }
         return json.dumps(document, indent=2) + "\n"
@@ -67,8 +66,8 @@ class NodeRecord:
             leftovers=Leftovers(
                 {str(name): str(kind) for name, kind in document["devices"].items()},
                 tuple(ip_network(text) for text in document["routed_networks"]),
+                tuple(Path(text) for text in document.get("files", [document.get("subnet_file")]) if text),
             ),
-            subnet_file=Path(document["subnet_file"]),
             netns=str(document["netns"]),
         )
 
@@ -79,7 +78,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.control_socket = path / "control.sock"
-        self._record = path / "node.json"
+        self.note = path / "node.json"
 
     @contextlib.contextmanager
     def locked(self, wait_seconds: float = 0) -> Iterator[None]:
@@ -105,26 +104,28 @@ class RunDirectory:
             os.close(descriptor)
 
     def remember(self, record: NodeRecord) -> None:
-        """Keep `record`, whole or not at all."""
-        temporary = self._record.with_suffix(".new")
+        """Keep `record`, whole or not at all; NodeError if the file system refuses."""
+        text = record.to_json()
+        temporary = self.note.with_suffix(".new")
         try:
+            self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
             temporary.touch(mode=0o600)
-            temporary.write_text(record.to_json())
-            temporary.replace(self._record)
+            temporary.write_text(text)
+            temporary.replace(self.note)
         except OSError as error:
-            raise NodeError(
-                f"cannot write {self._record}: {error.strerror}; make room or choose another --run-dir"
-            ) from error
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise file_error(f"cannot write {self.note}: {{}}; choose another --run-dir", error) from error
 
     def recall(self) -> NodeRecord | None:
         """What the last node here had; None if there was none. NodeError if the file is damaged."""
         try:
-            return NodeRecord.from_json(self._record.read_text())
+            return NodeRecord.from_json(self.note.read_text())
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError, AttributeError, UdplaneError) as error:
             raise NodeError(
-                f"{self._record} cannot be read ({error}); remove it, and the device with `ip link delete` yourself"
+                f"{self.note} cannot be read ({error}); remove it, and the device with `ip link delete` yourself"
             ) from error
 
     def forget(self) -> None:
@@ -133,6 +134,31 @@ class RunDirectory:
             (self.path / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()
+
+
+class Note:
+    """The record of a node in its run directory: a `wishes.Wish`. Set `record`; None is nothing to note yet."""
+
+    vital = False
+    leftovers = NOTHING
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self.what = f"the note {directory.note}"
+        self.record: NodeRecord | None = None
+        self._directory = directory
+
+    def difference(self) -> str:
+        """Whether it is gone or another."""
+        try:
+            text = self._directory.note.read_text()
+        except OSError as error:
+            return f"was gone ({error.strerror})" if self.record is not None else ""
+        return "was changed" if self.record is not None and text != self.record.to_json() else ""
+
+    def fulfil(self) -> None:
+        """Write it."""
+        if self.record is not None:
+            self._directory.remember(self.record)
 
 
 @contextlib.contextmanager

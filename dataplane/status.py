@@ -50,6 +50,7 @@ def node_status(state: NodeState) -> dict[str, Any]:
         },
         "backend": host.backend.report() if host is not None else None,
         "firewall": _firewall(state.options, host),
+        "host": _host(host),
         "subnet_file": str(state.options.subnet_file),
         "peers": _peers(host, membership),
         "refused": [_lease(lease) for lease in refused],
@@ -106,7 +107,22 @@ def _firewall(options: NodeOptions, host: NodeHost | None) -> dict[str, Any]:
         "manager": firewall.manager.name if firewall is not None and firewall.manager is not None else None,
         "masquerade": options.ip_masq,
         "forward": options.iptables_forward_rules,
-        "trouble": host.rules_trouble if host is not None else "",
+        "guard": host is not None and host.backend.port is not None and options.firewall != "none",
+        "guard_dropped": firewall.guarded() if firewall is not None else 0,
+        "guard_lacking": firewall.lacking if firewall is not None else "",
+    }
+
+
+def _host(host: NodeHost | None) -> dict[str, Any]:
+    """What is looked after on the host, how often each thing was put back, and what cannot be had."""
+    if host is None:
+        return {"wishes": [], "put_back": {}, "troubles": [], "lesser_troubles": []}
+    vital = host.troubles
+    return {
+        "wishes": [wish.what for wish in host.wished.wishes],
+        "put_back": host.wished.repairs(),
+        "troubles": vital,
+        "lesser_troubles": [trouble for trouble in host.wished.troubles() if trouble not in vital],
     }
 
 

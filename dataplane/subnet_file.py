@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
-from dataplane.errors import ConfigError, NodeError
+from dataplane.errors import ConfigError, file_error
 from dataplane.lease import Network, Subnets
+from dataplane.leftovers import Leftovers
 
 _MAX_BYTES = 64 * 1024
 
@@ -71,8 +72,8 @@ class SubnetFile:
             if temporary is not None:
                 with contextlib.suppress(OSError):
                     Path(temporary).unlink()
-            raise NodeError(
-                f"cannot write the subnet file {path}: {error.strerror}; choose another with --subnet-file"
+            raise file_error(
+                f"cannot write the subnet file {path}: {{}}; choose another with --subnet-file", error
             ) from error
 
     @classmethod
@@ -85,6 +86,44 @@ class SubnetFile:
             raise ConfigError("the subnet file lacks FLANNEL_NETWORK, FLANNEL_SUBNET or FLANNEL_MTU; restart the node")
         masq = values.get("FLANNEL_IPMASQ", "").lower() == "true"
         return cls(networks, subnets, mtu, masq, _number(values.get("UDPLANE_GSO_MAX_SIZE")))
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenSubnetFile:
+    """`content` at `path`: a `wishes.Wish`. Without the file CNI plugins start no pod."""
+
+    path: Path
+    content: SubnetFile
+
+    @property
+    def what(self) -> str:
+        """Its name."""
+        return f"the subnet file {self.path}"
+
+    @property
+    def vital(self) -> bool:
+        """New pods need it."""
+        return True
+
+    @property
+    def leftovers(self) -> Leftovers:
+        """The file."""
+        return Leftovers(files=(self.path,))
+
+    def difference(self) -> str:
+        """Whether it is gone or says something else."""
+        try:
+            with self.path.open("rb") as file:
+                data = file.read(_MAX_BYTES)
+        except FileNotFoundError:
+            return "was gone"
+        except OSError as error:
+            return f"could not be read ({error.strerror})"
+        return "" if data == self.content.to_text().encode() else "was changed"
+
+    def fulfil(self) -> None:
+        """Write it."""
+        self.content.write(self.path)
 
 
 def previous_subnets(path: Path) -> Subnets | None:

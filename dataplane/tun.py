@@ -9,10 +9,12 @@ anew. And it is persistent: it stays, with its addresses and routes, when the pr
 connections of pods outlive the daemon. Addresses, routes and MTU are not set here.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
 import re
+import socket
 import struct
 from types import TracebackType
 from typing import Self
@@ -31,6 +33,7 @@ IFF_NO_PI = 0x1000
 IFF_MULTI_QUEUE = 0x0100
 IFF_VNET_HDR = 0x4000
 TUNSETOFFLOAD = 0x400454D0
+TUNGETIFF = 0x800454D2
 
 _NAME = re.compile(r"(?!\.{1,2}$)[^\s/:%\0]{1,15}")
 """What the kernel takes as the name of a device (dev_valid_name); `%` would make it a pattern."""
@@ -74,9 +77,20 @@ class TunDevice:
         """The descriptor, for poll and for engines with a loop of their own."""
         return self._fd
 
+    def in_place(self) -> bool:
+        """Whether the device is still there, under its name and in the calling thread's network namespace."""
+        request = bytearray(40)
+        try:
+            fcntl.ioctl(self._fd, TUNGETIFF, request)
+            name = request[:16].split(b"\0")[0].decode()
+            return name == self.name and socket.if_nametoindex(name) > 0
+        except OSError:
+            return False
+
     def set_persistent(self, persistent: bool) -> None:
         """Whether the device outlives its last queue. Turn it off, then close, to have it gone."""
-        fcntl.ioctl(self._fd, TUNSETPERSIST, int(persistent))
+        with contextlib.suppress(OSError):  # of a device that is gone already
+            fcntl.ioctl(self._fd, TUNSETPERSIST, int(persistent))
 
     def read_batch(self, batch: PacketBatch) -> int:
         """Read what is waiting until `batch` is full; returns the packets read.

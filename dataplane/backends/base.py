@@ -1,26 +1,30 @@
 """The Backend protocol: what the node asks of the way in which packets get to other nodes.
 
-The node knows leases; a backend makes them work. It says what the node publishes about itself (`attrs`), brings up its
-device for the node's own lease (`take_up`), and follows the peers (`apply`). It does not talk to stores.
+The node knows leases; a backend makes them work. It says what the node publishes about itself (`attrs`), opens what it
+needs for the node's own lease (`take_up`), says what the host shall have for it (`wishes`), and follows the peers
+(`apply`). It does not talk to stores.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from dataplane.addresses import Address
+from dataplane.addresses import Address, Network
 from dataplane.counters import Counters, PeerCounters
 from dataplane.errors import ConfigError
 from dataplane.lease import Lease, LeaseAttrs, LeaseEvent
-from dataplane.leftovers import Leftovers
 from dataplane.netdev import ExternalInterface
 from dataplane.options import NodeOptions
 from dataplane.subnet import NetworkConfig
+from dataplane.wishes import Wish
 
 
 @dataclass(frozen=True, slots=True)
 class BackendContext:
-    """What a backend is made from. `on_error` may be called from any thread when packets cannot be moved any more."""
+    """What a backend is made from. `on_error` may be called from any thread when packets cannot be moved any more.
+
+    With a NodeError looking after the wishes may help; anything else is a defect.
+    """
 
     options: NodeOptions
     config: NetworkConfig
@@ -65,20 +69,29 @@ class Backend(Protocol):
         """Bytes of the largest super-packet that pods should send, or None for no wish. Known after `take_up`."""
 
     @property
-    def leftovers(self) -> Leftovers:
-        """What stays on the host when the node stops."""
+    def port(self) -> int | None:
+        """The UDP port at which nodes believe each other by their addresses, or None if there is none."""
 
     def take_up(self, lease: Lease) -> None:
-        """Bring the device up for the node's own `lease` and move packets; called again when its subnets are others.
+        """Open what the process holds for the node's own `lease`; called again when its subnets are others.
 
         What is there already from an earlier life of the node is used again. NodeError if that cannot be.
+        """
+
+    def wishes(self, subnets: Iterable[Network]) -> Sequence[Wish]:
+        """What the host shall have for a lease of these `subnets`, in the order in which it is set up."""
+
+    def move(self, interface: ExternalInterface) -> None:
+        """Use another underlay address or MTU from now on, with the lease that was taken up.
+
+        `attrs`, `mtu` and `wishes` are others afterwards. NodeError if that cannot be; it may be called again.
         """
 
     def apply(self, changes: Iterable[LeaseEvent]) -> None:
         """Follow the peers' leases."""
 
     def refresh(self) -> None:
-        """Look after what ages or may have been changed by others."""
+        """Ask the kernel again about what ages."""
 
     def stop(self) -> None:
         """Stop moving packets. The device, its addresses and routes stay, for the next start."""

@@ -14,8 +14,9 @@ from dataplane.backends.base import BackendContext
 from dataplane.backends.kernel import KernelBackend, NoWayError
 from dataplane.errors import NodeError
 from dataplane.lease import LeaseAttrs
-from dataplane.leftovers import Leftovers
+from dataplane.netdev import ExternalInterface
 from dataplane.rtnetlink import Route
+from dataplane.wishes import Wish
 
 
 class HostGatewayBackend(KernelBackend):
@@ -31,7 +32,10 @@ class HostGatewayBackend(KernelBackend):
                 f"--public-ip {public} is no address of {self._interface.name}: host-gw cannot work behind NAT; leave "
                 '--public-ip out, or use "Backend": {"Type": "udp"}'
             )
-        self._link = Link(self._interface.name)
+
+    def _face(self, interface: ExternalInterface) -> None:
+        super()._face(interface)
+        self._link = Link(interface.name)
 
     @property
     def mtu(self) -> int:
@@ -39,11 +43,14 @@ class HostGatewayBackend(KernelBackend):
         return self._interface.mtu
 
     @property
-    def leftovers(self) -> Leftovers:
-        """The routes to the peers."""
-        return Leftovers(networks=tuple(self._networks))
+    def port(self) -> None:
+        """Pods' packets travel as they are."""
+        return
 
-    def _bring_up(self) -> None:
+    def _device_wishes(self, _subnets: Sequence[Network]) -> list[Wish]:
+        return []
+
+    def _look(self) -> None:
         self._link.look()
 
     def _devices(self) -> Sequence[int]:

@@ -10,6 +10,7 @@ an address of each family that the network config enables.
 
 import logging
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
@@ -21,13 +22,47 @@ from dataplane.counters import Counters
 from dataplane.errors import NodeError
 from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent
 from dataplane.leftovers import Leftovers
+from dataplane.netdev import ExternalInterface
 from dataplane.rtnetlink import Entry, Route, Tables
+from dataplane.wishes import Wish
 
 _log = logging.getLogger(__name__)
+
+_REST = 20.0
+"""So many times as long as it takes to read the tables they are left alone."""
 
 
 class NoWayError(Exception):
     """There is no way to a peer's subnet; the text says why."""
+
+
+class WaysToPeers:
+    """The entries of the kernel's tables that lead to the peers of `backend`: a `wishes.Wish`.
+
+    Reading the tables of a large cluster takes long, so they are read at most a twentieth of the time.
+    """
+
+    what = "the ways to peers"
+    vital = True
+
+    def __init__(self, backend: "KernelBackend", networks: tuple[Network, ...]) -> None:
+        self.leftovers = Leftovers(networks=networks)
+        self._backend = backend
+        self._rest_until = 0.0
+
+    def difference(self) -> str:
+        """How many entries differ."""
+        started = time.monotonic()
+        if started < self._rest_until:
+            return ""
+        count = self._backend.compare()
+        self._backend.retry()
+        self._rest_until = started + _REST * (time.monotonic() - started)
+        return f"differed in {count} {'entry' if count == 1 else 'entries'}" if count else ""
+
+    def fulfil(self) -> None:
+        """Set the tables right."""
+        self._backend.restore()
 
 
 class KernelBackend(ABC):
@@ -36,30 +71,33 @@ class KernelBackend(ABC):
     name: str
     """The backend's type, in the network config and in leases."""
 
-    refresh_seconds = 10.0
-    """As often as flannel looks after its routes (its routeCheckRetries)."""
+    refresh_seconds = 3600.0
+    """Nothing here ages."""
 
     gso_max_size: int | None = None
 
     def __init__(self, context: BackendContext) -> None:
-        self._interface = context.interface
+        self._public_ip = context.options.public_ip
         pools = (context.config.ipv4, context.config.ipv6)
         self._networks: list[Network] = [pool.network for pool in pools if pool is not None]
-        self._underlay = {network.version: self._underlay_address(network.version) for network in self._networks}
-        public = context.options.public_ip
-        self._public = dict(self._underlay)
-        if public is not None and public.version in self._underlay:
-            self._public[public.version] = public
         self._lock = threading.Lock()
-        self._own_addresses: list[Address] = []
         self._leases: dict[str, Lease] = {}
         self._ways: dict[str, tuple[Entry, ...]] = {}
         # Which leases want an entry in one place of the tables: a node's leases share its MAC address. The last has it.
         self._wanted: dict[object, dict[str, Entry]] = {}
         self._troubles: dict[str, str] = {}
         self._refused: dict[str, str] = {}
-        self._refresh_trouble = ""
+        self._refused_places: set[object] = set()
         self._synchronised = False
+        self._face(context.interface)
+
+    def _face(self, interface: ExternalInterface) -> None:
+        """Use this interface and its addresses. NodeError if it lacks one."""
+        underlay = {network.version: self._underlay_address(interface, network.version) for network in self._networks}
+        self._interface, self._underlay = interface, underlay
+        self._public = dict(underlay)
+        if self._public_ip is not None and self._public_ip.version in underlay:
+            self._public[self._public_ip.version] = self._public_ip
 
     @property
     @abstractmethod
@@ -68,12 +106,16 @@ class KernelBackend(ABC):
 
     @property
     @abstractmethod
-    def leftovers(self) -> Leftovers:
+    def port(self) -> int | None:
         """See `Backend`."""
 
     @abstractmethod
-    def _bring_up(self) -> None:
-        """Make the host ready for the node's own subnets; called again and again, changes what differs."""
+    def _device_wishes(self, subnets: Sequence[Network]) -> list[Wish]:
+        """The devices that this backend needs for the node's own subnets, with their settings."""
+
+    @abstractmethod
+    def _look(self) -> None:
+        """See how the host's interfaces are now. NodeError if the external one is gone."""
 
     @abstractmethod
     def _devices(self) -> Sequence[int]:
@@ -97,10 +139,17 @@ class KernelBackend(ABC):
         )
 
     def take_up(self, lease: Lease) -> None:
-        """Bring up what this node needs; ways to peers come with `apply`."""
+        """Nothing to open: the kernel moves the packets."""
+        del lease
+
+    def wishes(self, subnets: Iterable[Network]) -> list[Wish]:
+        """The devices, then the ways to peers, which come with `apply`."""
+        return [*self._device_wishes(list(subnets)), WaysToPeers(self, tuple(self._networks))]
+
+    def move(self, interface: ExternalInterface) -> None:
+        """Use another underlay address; the devices and ways follow with the wishes."""
         with self._lock:
-            self._own_addresses = [subnet.network_address for subnet in lease.subnets]
-            self._bring_up()
+            self._face(interface)
 
     def apply(self, changes: Iterable[LeaseEvent]) -> None:
         """Change entries as leases changed. The first time, remove all others of ours that are in the tables."""
@@ -118,21 +167,27 @@ class KernelBackend(ABC):
                 self._synchronise()
 
     def refresh(self) -> None:
-        """Put back what others removed. What fails is logged once and tried again the next time."""
+        """Nothing here ages."""
+        return
+
+    def compare(self) -> int:
+        """How many entries of the tables are not as the leases want them, apart from those that the kernel refused."""
         with self._lock:
             if not self._synchronised:
-                return
-            try:
-                self._bring_up()
-                changed = self._synchronise()
-            except NodeError as error:
-                if str(error) != self._refresh_trouble:
-                    _log.error("%s", error)
-                self._refresh_trouble = str(error)
-                return
-            self._refresh_trouble = ""
-            if changed:
-                _log.warning("somebody changed the ways to peers; %d entries of the tables are set right", changed)
+                return 0
+            remove, put = self._differences()
+            return len(remove) + sum(entry.identity not in self._refused_places for entry in put)
+
+    def restore(self) -> None:
+        """Set the tables right."""
+        with self._lock:
+            self._update(*self._differences())
+
+    def retry(self) -> None:
+        """Put again what the kernel refused."""
+        with self._lock:
+            if self._refused_places:
+                self._update([], [entry for entry in self._differences()[1] if entry.identity in self._refused_places])
 
     def stop(self) -> None:
         """Leave the tables as they are; the kernel goes on by what they say."""
@@ -146,7 +201,7 @@ class KernelBackend(ABC):
     def peers(self) -> Mapping[str, PeerState]:
         """The peers to which there are ways."""
         return {
-            key: PeerState(self._first_address(lease), self._port(), self.mtu, None)
+            key: PeerState(self._first_address(lease), self.port, self.mtu, None)
             for key, lease in list(self._leases.items())
             if key in self._ways and key not in self._refused
         }
@@ -161,38 +216,42 @@ class KernelBackend(ABC):
             "type": self.name,
             "interface": self._interface.name,
             "address": str(self._interface.address),
-            "port": self._port(),
-            "device": next(iter(self.leftovers.devices), None),
+            "port": self.port,
+            "device": self._device_name(),
             "mtu": self.mtu,
         }
 
-    def _port(self) -> int | None:
+    def _device_name(self) -> str | None:
+        """The first device of this backend's own."""
         return None
 
-    def _underlay_address(self, version: int) -> Address:
-        address = self._interface.address_of(version)
+    def _underlay_address(self, interface: ExternalInterface, version: int) -> Address:
+        address = interface.address_of(version)
         if address is None:
             raise NodeError(
                 f"the network config has IPv{version} pods, for which {self.name} needs an IPv{version} address of "
-                f'{self._interface.name}; add one, or use "Backend": {{"Type": "udp"}}, which carries both over either'
+                f'{interface.name}; add one, or use "Backend": {{"Type": "udp"}}, which carries both over either'
             )
         return address
 
     def _first_address(self, lease: Lease) -> Address:
         return next(a for a in lease.attrs.addresses if a.version in self._underlay)
 
-    def _synchronise(self) -> int:
-        """Compare the tables with what the leases want, and set them right; returns how many entries differed."""
+    def _synchronise(self) -> None:
+        """The first time: make the tables what the leases want, whatever an earlier life of the node left there."""
+        self._update(*self._differences())
+        self._synchronised = True
+
+    def _differences(self) -> tuple[list[Entry], list[Entry]]:
+        """Compare the tables with what the leases want; the entries to remove and those to put."""
+        self._look()
         self._replan(self._leases)
         self._wanted = {place: claims for place, claims in self._wanted.items() if claims}
         wanted = {place: winner for place in self._wanted if (winner := self._winner(place)) is not None}
         with Tables() as tables:
             present = tables.read(self._networks, self._devices())
         remove = [entry for entry in present if entry.identity not in wanted]
-        put = [entry for entry in wanted.values() if entry not in present]
-        n_refused = self._update(remove, put)
-        self._synchronised = True
-        return len(remove) + len(put) - n_refused
+        return remove, [entry for entry in wanted.values() if entry not in present]
 
     def _replan(self, keys: Iterable[str]) -> tuple[list[Entry], list[Entry]]:
         """Work out the ways of these leases anew; returns the entries to remove and those to put."""
@@ -248,8 +307,8 @@ class KernelBackend(ABC):
             raise NoWayError(f"it has no IPv{subnet.version} address on the underlay")
         return self._way(lease.attrs, subnet, address)
 
-    def _update(self, remove: list[Entry], put: list[Entry]) -> int:
-        """Change the tables, routes being the first to go; returns how many entries the kernel refused.
+    def _update(self, remove: list[Entry], put: list[Entry]) -> None:
+        """Change the tables, routes being the first to go.
 
         A refusal is the trouble of the peers that want the entry. It is logged when it is new.
         """
@@ -264,4 +323,5 @@ class KernelBackend(ABC):
             trouble = self._refused.get(key, "")
             if trouble and trouble != known:
                 _log.warning("no way to %s: %s", self._leases[key], trouble)
-        return len(refusals)
+        self._refused_places -= {entry.identity for entry in [*remove, *put]}
+        self._refused_places |= {refusal.entry.identity for refusal in refusals}

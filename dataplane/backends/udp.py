@@ -12,9 +12,10 @@ from types import MappingProxyType
 from typing import Any
 
 from dataplane import netdev
-from dataplane.addresses import Address
+from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext, PeerState
 from dataplane.counters import Counters, PeerCounters
+from dataplane.device import device_wishes
 from dataplane.engine import Engine, EngineConfig, LoopEngine, LoopOptions, load_engine
 from dataplane.errors import NodeError
 from dataplane.forwarder import DEFAULT_SLOTS, Forwarder
@@ -23,8 +24,28 @@ from dataplane.leftovers import Leftovers
 from dataplane.routes import Peer, RouteTable
 from dataplane.tun import TunDevice
 from dataplane.udp import DEFAULT_PORT, ENCAP_OVERHEAD, Underlay, gso_max_size
+from dataplane.wishes import Wish
 
 _log = logging.getLogger(__name__)
+
+
+class ServedTun:
+    """The TUN device `device` with the workers of `backend` at it: a `wishes.Wish`."""
+
+    vital = True
+
+    def __init__(self, backend: "UdpBackend", device: str) -> None:
+        self.what = f"the TUN {device}"
+        self.leftovers = Leftovers({device: "tun"})
+        self._backend = backend
+
+    def difference(self) -> str:
+        """Whether somebody removed, renamed or moved it, or a worker gave up."""
+        return self._backend.lost()
+
+    def fulfil(self) -> None:
+        """Make it anew."""
+        self._backend.reopen()
 
 
 class UdpBackend:
@@ -43,7 +64,10 @@ class UdpBackend:
         self._peers: dict[str, Peer] = {}
         self._unreachable: dict[str, str] = {}
         self._peers_known = False
+        self._lease: Lease | None = None
         self._engine: Engine | None = None
+        self._counted = Counters()
+        self._tuns: list[TunDevice] = []
         self._forwarders: list[Forwarder] = []
         self._underlays: list[Underlay] = []
         self._running = ExitStack()
@@ -64,16 +88,48 @@ class UdpBackend:
         return self._interface.mtu - ENCAP_OVERHEAD[self._interface.address.version]
 
     @property
-    def leftovers(self) -> Leftovers:
-        """The TUN, through which everything goes."""
-        return Leftovers({self._options.tun: "tun"})
+    def port(self) -> int:
+        """The port of every node's socket."""
+        return self._port
 
     def take_up(self, lease: Lease) -> None:
-        """Open both ends, configure the TUN, start the workers."""
+        """Open both ends; the workers start with the peers."""
         self.stop()
+        self._lease = lease
         with ExitStack() as opening:
             self._open(opening, lease)
             self._running = opening.pop_all()
+
+    def wishes(self, subnets: Iterable[Network]) -> list[Wish]:
+        """The TUN and its settings."""
+        addresses = [subnet.network_address for subnet in subnets]
+        networks = [pool.network for pool in (self._config.ipv4, self._config.ipv6) if pool is not None]
+        return [ServedTun(self, self._options.tun), *device_wishes(self._options.tun, addresses, networks, self.mtu)]
+
+    def move(self, interface: netdev.ExternalInterface) -> None:
+        """Open both ends anew, the socket at the new address."""
+        self._interface = interface
+        if self._lease is not None:
+            self.take_up(self._lease)
+
+    def lost(self) -> str:
+        """Why the workers cannot move packets any more; empty when they can."""
+        if not self._tuns:
+            return "was not open"
+        for tun, forwarder in zip(self._tuns, self._forwarders, strict=True):
+            if not tun.in_place():
+                return "was gone"
+            if forwarder.error is not None:
+                return f"was not served ({forwarder.error})"
+        return ""
+
+    def reopen(self) -> None:
+        """Take up the lease again with a TUN in its place; one that was renamed or moved away vanishes."""
+        assert self._lease is not None
+        for tun in self._tuns:
+            if not tun.in_place():
+                tun.set_persistent(False)
+        self.take_up(self._lease)
 
     def apply(self, changes: Iterable[LeaseEvent]) -> None:
         """Turn changes of leases into routes, all of them in one snapshot.
@@ -99,11 +155,15 @@ class UdpBackend:
     def stop(self) -> None:
         """Stop the workers and let go of both ends; the persistent TUN stays."""
         self._running.close()
-        self._forwarders, self._underlays = [], []
+        self._forwarders, self._underlays, self._tuns = [], [], []
 
     def counters(self) -> Counters:
-        """The engine's counts."""
-        return self._engine.counters() if self._engine is not None else Counters()
+        """The engine's counts, and those of the engines that it replaced."""
+        total = Counters()
+        total.add(self._counted)
+        if self._engine is not None:
+            total.add(self._engine.counters())
+        return total
 
     def peers(self) -> dict[str, PeerState]:
         """Every peer that packets are sent to."""
@@ -146,9 +206,7 @@ class UdpBackend:
             opening.enter_context(Underlay.open(self._interface.address, self._port, shared=workers > 1))
             for _ in range(workers)
         ]
-        addresses = [subnet.network_address for subnet in lease.subnets]
-        networks = [pool.network for pool in (self._config.ipv4, self._config.ipv6) if pool is not None]
-        engine = load_engine(self._options.engine, self._engine_config(addresses))
+        engine = self._engine_for([subnet.network_address for subnet in lease.subnets])
         has_loop = isinstance(engine, LoopEngine)
         if workers > 1 and not has_loop:
             raise NodeError(
@@ -158,14 +216,23 @@ class UdpBackend:
         if has_loop and not {"tso", "gso"} & self._options.no_offload:
             self.gso_max_size = gso_max_size(self.mtu)
         tuns = [opening.enter_context(TunDevice.open(tun, vnet_header=has_loop)) for _ in range(workers)]
-        netdev.configure_device(tun, addresses, networks, self.mtu)
-        self._engine, self._underlays = engine, underlays
-        self._hire_workers(opening, engine, tuns)
+        self._underlays, self._tuns = underlays, tuns
+        self._hire_workers(opening, engine)
 
-    def _hire_workers(self, opening: ExitStack, engine: Engine, tuns: list[TunDevice]) -> None:
+    def _engine_for(self, addresses: Iterable[Address]) -> Engine:
+        """The engine for these own addresses: the one at work, with what it has learned and counted, if it fits."""
+        config = self._engine_config(addresses)
+        if self._engine is None or self._engine.config != config:
+            engine = load_engine(self._options.engine, config)
+            if self._engine is not None:
+                self._counted.add(self._engine.counters())
+            self._engine = engine
+        return self._engine
+
+    def _hire_workers(self, opening: ExitStack, engine: Engine) -> None:
         """One worker for each pair of a TUN queue and a socket, all with one engine."""
         slots = self._options.batch or DEFAULT_SLOTS
-        for tun, underlay in zip(tuns, self._underlays, strict=True):
+        for tun, underlay in zip(self._tuns, self._underlays, strict=True):
             forwarder = Forwarder(engine, tun, underlay, slots=slots, on_error=self._on_error)
             self._forwarders.append(forwarder)
             opening.callback(forwarder.stop)

@@ -19,16 +19,19 @@ headers take 70 bytes, of which flannel allows for 50 and leaves the rest to fra
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dataplane import gojson, netdev
+from dataplane import gojson
 from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext
 from dataplane.backends.hostgw import Link
 from dataplane.backends.kernel import KernelBackend, NoWayError
-from dataplane.backends.vxlan_device import VxlanDevice, VxlanLink, ensure_vxlan
+from dataplane.backends.vxlan_device import KIND, VxlanDevice, VxlanLink, ensure_vxlan, find_vxlan, set_mac
+from dataplane.device import device_wishes
 from dataplane.errors import ConfigError
 from dataplane.lease import LeaseAttrs
 from dataplane.leftovers import Leftovers
+from dataplane.netdev import ExternalInterface
 from dataplane.rtnetlink import Entry, ForwardingEntry, Neighbour, Route
+from dataplane.wishes import Wish
 
 ENCAP_OVERHEAD = {4: 50, 6: 70}
 """Bytes that an inner packet grows by: inner Ethernet 14, VXLAN 8, UDP 8, and IPv4 20 or IPv6 40."""
@@ -62,6 +65,33 @@ class VxlanData:
         return cls(gojson.integer(source, "VNI", 0, 0, _MAX_VNI), mac)
 
 
+class WishedVxlan:
+    """The vxlan device `device` of one family: a `wishes.Wish`."""
+
+    vital = True
+
+    def __init__(self, backend: "VxlanBackend", version: int, device: VxlanDevice) -> None:
+        self.what = f"the vxlan device {device.name}"
+        self.leftovers = Leftovers({device.name: KIND})
+        self._backend, self._version, self._device = backend, version, device
+
+    def difference(self) -> str:
+        """Whether it is gone or another than wished."""
+        found, known = find_vxlan(self._device), self._backend.links[self._version]
+        if found is None:
+            return "was gone, or another"
+        if found.mac != known.mac:
+            return f"had the MAC address {found.mac.hex(':')}, which peers do not know"
+        self._backend.links[self._version] = found
+        return ""
+
+    def fulfil(self) -> None:
+        """Make it; one that somebody changed or deleted comes back with the MAC address that peers know."""
+        mac = self._backend.links[self._version].mac
+        link = ensure_vxlan(self._device, mac)
+        self._backend.links[self._version] = link if link.mac == mac else set_mac(self._device, mac)
+
+
 class VxlanBackend(KernelBackend):
     """See `dataplane.backends.base.Backend` for the contract of each method."""
 
@@ -69,26 +99,33 @@ class VxlanBackend(KernelBackend):
 
     def __init__(self, context: BackendContext) -> None:
         """Make the devices at once: their MAC addresses are published. NodeError if the kernel has no vxlan."""
-        super().__init__(context)
         config = context.config.backend
         self._vni = config.integer("VNI", 1, 0, _MAX_VNI)
+        self._wished_port = config.integer("Port", 0, 0, 65535)
+        self._outer_mtu = config.integer("MTU", 0, 0, 65535)
+        self._learning, self._gbp = config.boolean("Learning", False), config.boolean("GBP", False)
         self._direct_routing = config.boolean("DirectRouting", False)
-        outer_mtu = config.integer("MTU", 0, 0, 65535) or self._interface.mtu
-        self._mtu = outer_mtu - max(ENCAP_OVERHEAD[version] for version in self._underlay)
-        self._link = Link(self._interface.name)
-        self._wishes = {
+        super().__init__(context)
+        self.links: dict[int, VxlanLink] = {
+            version: ensure_vxlan(wish) for version, wish in self._devices_wished.items()
+        }
+
+    def _face(self, interface: ExternalInterface) -> None:
+        super()._face(interface)
+        self._link = Link(interface.name)
+        self._mtu = (self._outer_mtu or interface.mtu) - max(ENCAP_OVERHEAD[version] for version in self._underlay)
+        self._devices_wished = {
             version: VxlanDevice(
                 name=f"{_NAMES[version]}{self._vni}",
                 vni=self._vni,
-                port=config.integer("Port", 0, 0, 65535),
-                interface=self._interface.name,
+                port=self._wished_port,
+                interface=interface.name,
                 local=address,
-                learning=config.boolean("Learning", False),
-                gbp=config.boolean("GBP", False),
+                learning=self._learning,
+                gbp=self._gbp,
             )
             for version, address in self._underlay.items()
         }
-        self._links: dict[int, VxlanLink] = {version: ensure_vxlan(wish) for version, wish in self._wishes.items()}
 
     @property
     def mtu(self) -> int:
@@ -98,32 +135,34 @@ class VxlanBackend(KernelBackend):
     @property
     def attrs(self) -> LeaseAttrs:
         """The public addresses, and VNI and MAC address of the device of each family."""
-        data = {version: VxlanData(self._vni, link.mac).to_json() for version, link in self._links.items()}
+        data = {version: VxlanData(self._vni, link.mac).to_json() for version, link in self.links.items()}
         return replace(super().attrs, backend_data=data.get(4), backend_v6_data=data.get(6))
 
     @property
-    def leftovers(self) -> Leftovers:
-        """The devices, and routes to peers that need none."""
-        return Leftovers({wish.name: "vxlan" for wish in self._wishes.values()}, tuple(self._networks))
+    def port(self) -> int:
+        """The UDP port of the devices."""
+        return next(iter(self.links.values())).port
 
-    def _bring_up(self) -> None:
+    def _device_wishes(self, subnets: Sequence[Network]) -> list[Wish]:
+        wishes: list[Wish] = []
+        for version, device in self._devices_wished.items():
+            addresses = [subnet.network_address for subnet in subnets if subnet.version == version]
+            wishes += [WishedVxlan(self, version, device), *device_wishes(device.name, addresses, (), self._mtu)]
+        return wishes
+
+    def _look(self) -> None:
         self._link.look()
-        for version, wish in self._wishes.items():
-            # A device that somebody deleted comes back with the MAC address that peers know.
-            self._links[version] = ensure_vxlan(wish, self._links[version].mac)
-            addresses = [address for address in self._own_addresses if address.version == version]
-            netdev.configure_device(wish.name, addresses, (), self._mtu)
+
+    def _device_name(self) -> str:
+        return next(iter(self._devices_wished.values())).name
 
     def _devices(self) -> Sequence[int]:
-        return [link.index for link in self._links.values()]
-
-    def _port(self) -> int:
-        return next(iter(self._links.values())).port
+        return [link.index for link in self.links.values()]
 
     def _way(self, attrs: LeaseAttrs, subnet: Network, address: Address) -> tuple[Entry, ...]:
         if self._direct_routing and self._link.has(address):
             return (Route(subnet, address, self._link.index),)
-        device, gateway = self._links[subnet.version].index, subnet.network_address
+        device, gateway = self.links[subnet.version].index, subnet.network_address
         try:
             data = VxlanData.from_json(attrs.backend_data if subnet.version == 4 else attrs.backend_v6_data)
         except ConfigError as error:

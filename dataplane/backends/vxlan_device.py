@@ -10,7 +10,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from dataplane.addresses import Address
 from dataplane.errors import NodeError
-from dataplane.netdev import link_kind, netlink
+from dataplane.netdev import link_index, link_kind, netlink
 
 KIND = "vxlan"
 _NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT)
@@ -57,6 +57,23 @@ def ensure_vxlan(wish: VxlanDevice, mac: bytes | None = None) -> VxlanLink:
             ip.link("del", index=index)
         _create(ip, wish, outer, mac or _random_mac())
         (index,) = ip.link_lookup(ifname=wish.name)
+        return _as_it_is(ip.get_links(index)[0])
+
+
+def find_vxlan(wish: VxlanDevice) -> VxlanLink | None:
+    """The device `wish` if it is there and as wanted."""
+    with netlink(f"look at the device {wish.name}") as ip:
+        (outer,) = ip.link_lookup(ifname=wish.interface) or (0,)
+        links = [ip.get_links(index)[0] for index in ip.link_lookup(ifname=wish.name)]
+        found = [link for link in links if link_kind(link) == KIND and _is_as_wanted(link, wish, outer)]
+        return _as_it_is(found[0]) if found else None
+
+
+def set_mac(wish: VxlanDevice, mac: bytes) -> VxlanLink:
+    """Give the device `wish` this MAC address."""
+    with netlink(f"set the MAC address of {wish.name}") as ip:
+        index = link_index(ip, wish.name)
+        ip.link("set", index=index, address=mac.hex(":"))
         return _as_it_is(ip.get_links(index)[0])
 
 

@@ -9,6 +9,7 @@ they share or keep lies below one directory:
     DIRECTORY/cni/node1/                   what they remember about the pods of node1, and so on
 """
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from typing import Any, Self
 
 from dataplane.addresses import Network
 from dataplane.control import ControlClient
+from dataplane.errors import NodeError
 from dataplane.lab.netns import LabError
 from dataplane.lab.runtime import Runtime
 from dataplane.lab.topology import Lab, Node
@@ -51,8 +53,6 @@ class Daemon:
     node: Node
     directory: Path
     process: subprocess.Popen[bytes]
-    started: float
-    """Time of day at the start, seconds."""
 
     @property
     def subnet_file(self) -> Path:
@@ -65,12 +65,16 @@ class Daemon:
         return self.directory / "log"
 
     def wait_until_ready(self) -> None:
-        """Return once the daemon has written its subnet file, the last thing that it does at its start."""
+        """Return once the daemon says that it is ready."""
+        client = ControlClient(RunDirectory(self.directory / "run").control_socket)
 
         def ready() -> bool:
             if self.process.poll() is not None:
                 raise LabError(f"udplane on {self.node.name} ended at its start: {last_line(self.log)}")
-            return self.subnet_file.exists() and self.subnet_file.stat().st_mtime >= self.started
+            with contextlib.suppress(NodeError):
+                status = client.status()
+                return bool(status["phase"] == "ready" and status["pid"] == self.process.pid)
+            return False
 
         wait_until(ready, f"udplane on {self.node.name} to be ready")
 
@@ -171,9 +175,8 @@ class Overlay:
             str(directory / "run"),
         ]
         up += ["--subnet-file", str(directory / "subnet.env"), *self._flags]
-        started = time.time()
         with (directory / "log").open("ab") as log:
-            daemon = Daemon(node, directory, node.netns.start(up, log=log), started)
+            daemon = Daemon(node, directory, node.netns.start(up, log=log))
         self._cleanup.callback(daemon.stop)
         return daemon
 

@@ -21,6 +21,7 @@ from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
 from dataplane.netdev import external_interface
 from dataplane.options import NodeOptions
 from dataplane.subnet import NetworkConfig
+from dataplane.wishes import WishedState
 from tests.waiting import wait_until
 
 Start = Callable[..., Overlay]
@@ -77,9 +78,22 @@ def make_backend(config: Mapping[str, Any], **options: Any) -> Backend:
 def take_up(config: Mapping[str, Any], *peers: str) -> Backend:
     """A backend that has its own lease, and peers that published these values."""
     backend = make_backend(config)
-    backend.take_up(Lease(OWN_SUBNETS, backend.attrs))
+    set_up(backend)
     backend.apply([added(value) for value in peers])
     return backend
+
+
+def set_up(backend: Backend) -> WishedState:
+    """Have a backend and the host ready for its own lease, as a node does; returns what is to be looked after."""
+    backend.take_up(Lease(OWN_SUBNETS, backend.attrs))
+    wished = WishedState(backend.wishes(OWN_SUBNETS))
+    wished.fulfil()
+    return wished
+
+
+def look_after(backend: Backend) -> None:
+    """Put back what others changed of what `take_up` has set up."""
+    WishedState(backend.wishes(OWN_SUBNETS)).look_after()
 
 
 def added(value: str, subnets: Subnets = PEER_SUBNETS) -> LeaseEvent:

@@ -14,6 +14,7 @@ from tests.backends.conftest import (
     added,
     knows_peers,
     leave,
+    look_after,
     make_backend,
     pods_reach_each_other,
     restart,
@@ -89,9 +90,9 @@ def test_routes_follow_a_peer_and_go_with_it(node: Node) -> None:
 def test_a_link_that_went_down_and_up_has_its_routes_back(node: Node) -> None:
     backend = take_up(CONFIG, PEER)
     node.netns.ip("link set eth0 down")
-    backend.refresh()
+    look_after(backend)
     node.netns.ip("link set eth0 up", "addr replace fd00:192:168::201/64 dev eth0 nodad")
-    backend.refresh()
+    look_after(backend)
     assert routes(node.netns) == WAYS
     assert backend.unreachable() == {}
 
@@ -109,7 +110,7 @@ def test_what_the_kernel_refuses_is_told_once(node: Node, caplog: pytest.LogCapt
     reason = "the kernel refuses the route to 10.254.2.0/24 via 192.168.0.255: Invalid argument"
     for _ in range(2):
         assert (list(backend.unreachable().values()), backend.peers()) == ([reason], {})
-        backend.refresh()
+        look_after(backend)
     assert [record.message.partition(": ")[2] for record in caplog.records] == [reason]
     backend.apply([LeaseEvent(Change.CHANGED, added(PEER).lease)])
     assert backend.unreachable() == {}

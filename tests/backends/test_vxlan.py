@@ -17,12 +17,14 @@ from dataplane.lab.ping import ping
 from dataplane.lab.topology import Lab, Node
 from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
 from dataplane.removal import remove_leftovers
+from dataplane.wishes import WishedState
 from tests.backends.conftest import (
     PEER_SUBNETS,
     Start,
     added,
     knows_peers,
     leave,
+    look_after,
     make_backend,
     pods_reach_each_other,
     restart,
@@ -220,7 +222,7 @@ def test_what_others_removed_or_left_is_set_right(node: Node) -> None:
     node.netns.ip(
         "route del 10.254.2.0/24", "route add 10.254.7.0/24 via 192.168.0.7 proto 85", "link del flannel-v6.1"
     )
-    backend.refresh()
+    look_after(backend)
     assert (routes(node.netns), macs(node)) == (WAYS, mac)
     (address,) = shown(node.netns, "ip", "addr", "show", "flannel-v6.1")
     assert [a["local"] for a in address["addr_info"]] == ["fd00:10:254:1::"]
@@ -247,7 +249,9 @@ def test_peers_on_the_link_are_routed_directly(node: Node) -> None:
         "10.254.2.0/24": ("10.254.2.0", "flannel.1"),
         "fd00:10:254:2::/64": ("fd00:192:168::202", "eth0"),
     }
-    assert [line for line in remove_leftovers(backend.leftovers) if "route" in line][-1] == "removed 1 route to peers"
+    assert [line for line in remove_leftovers(WishedState(backend.wishes(())).leftovers()) if "route" in line][
+        -1
+    ] == "removed 1 route to peers"
     assert (routes(node.netns), macs(node)) == ({}, {})
 
 

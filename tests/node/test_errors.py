@@ -179,4 +179,5 @@ def test_an_mtu_that_leaves_too_little_for_ipv6(start: Start) -> None:
 def test_no_nft_and_no_iptables(start: Start) -> None:
     """udplane itself is started by its path."""
     line = start.fails(within="PATH=/nonexistent exec")
-    assert "need nft or iptables; on Debian: apt-get install nftables" in line
+    assert "nft is not installed; iptables is not installed; " in line
+    assert "on Debian: apt-get install nftables, or start the node with --firewall none" in line

@@ -23,9 +23,12 @@ from pathlib import Path
 import pytest
 
 from dataplane.errors import NodeError
-from dataplane.firewall import Firewall, Iptables, Nftables, RuleSet, forward_rules, masquerade_rules, remove_rules
+from dataplane.firewall import Firewall, remove_rules
+from dataplane.iptables_rules import Iptables
 from dataplane.lab.netns import Namespace
 from dataplane.lab.topology import QUIET_IPV6
+from dataplane.nft_rules import Nftables
+from dataplane.rules import RuleSet, forward_rules, masquerade_rules
 from tests.waiting import wait_until
 
 NETWORKS = {4: ip_network("10.5.0.0/16"), 6: ip_network("fd00:5::/32")}
@@ -110,6 +113,14 @@ def node(world: World) -> Iterator[Namespace]:
         subprocess.run(["nft", "flush", "ruleset"], check=True)
 
 
+def ensure(firewall: Firewall) -> bool:
+    """Put the rules in place if they are not; whether something had to be done."""
+    differs = bool(firewall.difference())
+    if differs:
+        firewall.fulfil()
+    return differs
+
+
 def ruleset() -> str:
     return subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
 
@@ -117,7 +128,7 @@ def ruleset() -> str:
 @pytest.mark.parametrize("manager", MANAGERS)
 @pytest.mark.parametrize("version", [4, 6])
 def test_who_is_masqueraded(world: World, node: Namespace, manager: str, version: int) -> None:
-    assert Firewall(rules(), manager).ensure()
+    assert ensure(Firewall(rules(), manager))
     seen = {
         (sender, receiver): world.source_seen(sender, receiver, version)
         for sender in LINKS
@@ -137,7 +148,7 @@ def test_who_is_masqueraded(world: World, node: Namespace, manager: str, version
 @pytest.mark.parametrize("manager", MANAGERS)
 @pytest.mark.parametrize("version", [4, 6])
 def test_what_kubernetes_marked_is_left_alone(world: World, node: Namespace, manager: str, version: int) -> None:
-    Firewall(rules(), manager).ensure()
+    ensure(Firewall(rules(), manager))
     mark = "table inet marking { chain c { type filter hook prerouting priority mangle; meta mark set 0x4001; }; }"
     subprocess.run(["nft", mark], check=True)
     assert world.source_seen("pod", "outside", version) == address("pod", 2, version)
@@ -145,7 +156,7 @@ def test_what_kubernetes_marked_is_left_alone(world: World, node: Namespace, man
 
 @pytest.mark.parametrize("manager", MANAGERS)
 def test_without_masquerade_addresses_stay(world: World, node: Namespace, manager: str) -> None:
-    Firewall(rules(masquerade=False), manager).ensure()
+    ensure(Firewall(rules(masquerade=False), manager))
     assert world.source_seen("pod", "outside", 4) == address("pod", 2, 4)
 
 
@@ -155,7 +166,7 @@ def test_dockers_drop_policy_lets_pods_through_and_nothing_else(world: World, no
     subprocess.run([program, "-P", "FORWARD", "DROP"], check=True)
     assert world.source_seen("pod", "outside", version) is None
     firewall = Firewall(rules())
-    firewall.ensure()
+    ensure(firewall)
     assert firewall.manager is not None and firewall.manager.name == "iptables"
     assert world.source_seen("pod", "outside", version) == address("outside", 1, version)
     assert world.source_seen("outside", "pod", version) == address("outside", 2, version)
@@ -163,11 +174,11 @@ def test_dockers_drop_policy_lets_pods_through_and_nothing_else(world: World, no
 
 def test_docker_that_comes_later_is_noticed(world: World, node: Namespace) -> None:
     firewall = Firewall(rules())
-    firewall.ensure()
+    ensure(firewall)
     assert firewall.manager is not None and firewall.manager.name == "nftables"
     subprocess.run(["iptables", "-P", "FORWARD", "DROP"], check=True)
     assert world.source_seen("pod", "far", 4) is None
-    assert firewall.ensure()
+    assert ensure(firewall)
     assert firewall.manager.name == "iptables"
     assert "flannel-ipv4" not in ruleset()
     assert world.source_seen("pod", "far", 4) == address("pod", 2, 4)
@@ -180,29 +191,29 @@ def test_docker_that_comes_later_is_noticed(world: World, node: Namespace) -> No
 def test_rules_that_somebody_changed_are_put_back(node: Namespace, manager: str, damage: str) -> None:
     table, chain = {"nftables": ("flannel-ipv4", "postrtg"), "iptables": ("nat", "FLANNEL-POSTRTG")}[manager]
     firewall = Firewall(rules(), manager)
-    assert firewall.ensure()
-    assert not firewall.ensure()
+    assert ensure(firewall)
+    assert not ensure(firewall)
     assert firewall.manager is not None
     before = firewall.manager.listing()
     subprocess.run(damage.format(table=table, chain=chain).split(), check=True)
     assert firewall.manager.listing() != before
-    assert firewall.ensure()
+    assert ensure(firewall)
     assert firewall.manager.listing() == before
-    assert not firewall.ensure()
+    assert not ensure(firewall)
 
 
 @pytest.mark.parametrize("manager", MANAGERS)
 def test_a_new_start_finds_its_rules_and_adds_nothing(node: Namespace, manager: str) -> None:
-    Firewall(rules(), manager).ensure()
+    ensure(Firewall(rules(), manager))
     before = ruleset()
-    Firewall(rules(), manager).ensure()
+    ensure(Firewall(rules(), manager))
     assert ruleset() == before
 
 
 @pytest.mark.parametrize("manager", MANAGERS)
 def test_a_new_start_without_masquerade_takes_it_away(node: Namespace, manager: str) -> None:
-    Firewall(rules(), manager).ensure()
-    Firewall(rules(masquerade=False), manager).ensure()
+    ensure(Firewall(rules(), manager))
+    ensure(Firewall(rules(masquerade=False), manager))
     listing = Nftables().listing() + Iptables().listing()
     assert "flanneld masq" not in listing
     assert "flanneld forward" in listing
@@ -215,7 +226,7 @@ def test_removal_leaves_nothing_of_ours_and_all_of_others(node: Namespace, manag
         subprocess.run([program, "-t", "nat", "-A", "POSTROUTING", "-o", "other", "-j", "RETURN"], check=True)
     subprocess.run(["nft", "table inet other { chain c { }; }"], check=True)
     before = ruleset()
-    Firewall(rules(), manager).ensure()
+    ensure(Firewall(rules(), manager))
     assert ruleset() != before
     remove_rules()
     assert ruleset() == before
@@ -224,7 +235,10 @@ def test_removal_leaves_nothing_of_ours_and_all_of_others(node: Namespace, manag
 
 def test_rules_that_nobody_asked_for_need_no_program(node: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    assert not Firewall(rules(masquerade=False, forward=False)).ensure()
+    firewall = Firewall(rules(masquerade=False, forward=False))
+    ensure(firewall)
+    assert firewall.manager is None
+    assert not ensure(firewall)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +249,7 @@ def test_a_missing_program_is_named(
 ) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(NodeError, match=f"apt-get install {package}"):
-        Firewall(rules(), choice).ensure()
+        ensure(Firewall(rules(), choice))
 
 
 def test_an_old_kernel_gets_iptables(node: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +258,7 @@ def test_an_old_kernel_gets_iptables(node: Namespace, tmp_path: Path, monkeypatc
     (tmp_path / "nft").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     firewall = Firewall(rules())
-    firewall.ensure()
+    ensure(firewall)
     assert firewall.manager is not None and firewall.manager.name == "iptables"
 
 
@@ -257,4 +271,4 @@ def test_a_refusal_is_one_line_with_the_programs_words(
     (tmp_path / "nft").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(NodeError, match="nft refuses the rules of the pod network: no: bad; try the other --firewall"):
-        Firewall(rules(), "nftables").ensure()
+        ensure(Firewall(rules(), "nftables"))

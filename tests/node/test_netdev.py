@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from dataplane import netdev
+from dataplane.device import TX_QUEUE_LEN, device_wishes, forwarding_wishes
 from dataplane.errors import NodeError
 from dataplane.lab.netns import Namespace
 from dataplane.lab.topology import QUIET_IPV6
 from dataplane.tun import TunDevice
+from dataplane.wishes import WishedState
 
 V4, V6 = ip_address("10.5.52.0"), ip_address("fd00:5:0:34::")
 NETWORKS = [ip_network("10.5.0.0/16"), ip_network("fd00:5::/48")]
@@ -119,12 +121,17 @@ def test_a_host_with_ipv6_alone_has_an_external_interface(host: Namespace) -> No
     assert netdev.external_interface().address == ip_address("2001:db8::1")
 
 
+def configure(device: str, *wished: Any) -> None:
+    """Set a device up as a node does."""
+    WishedState(device_wishes(device, *wished)).fulfil()
+
+
 def test_the_tun_gets_what_it_needs_and_keeps_it(host: Namespace, tun: str) -> None:
     for _ in range(2):
-        netdev.configure_device(tun, [V4, V6], NETWORKS, 1372)
+        configure(tun, [V4, V6], NETWORKS, 1372)
         assert state() == (
             1372,
-            netdev.TX_QUEUE_LEN,
+            TX_QUEUE_LEN,
             True,
             [("10.5.52.0", 32), ("fd00:5:0:34::", 128)],
             [("10.5.0.0/16", "10.5.52.0"), ("fd00:5::/48", "fd00:5:0:34::")],
@@ -135,26 +142,26 @@ def test_the_tun_gets_what_it_needs_and_keeps_it(host: Namespace, tun: str) -> N
 
 
 def test_a_new_subnet_takes_the_place_of_the_old_one(host: Namespace, tun: str) -> None:
-    netdev.configure_device(tun, [V4, V6], NETWORKS, 1372)
-    netdev.configure_device(tun, [ip_address("10.6.1.0")], [ip_network("10.6.0.0/16")], 1300)
+    configure(tun, [V4, V6], NETWORKS, 1372)
+    configure(tun, [ip_address("10.6.1.0")], [ip_network("10.6.0.0/16")], 1300)
     assert state()[0] == 1300
     assert state()[3:] == ([("10.6.1.0", 32)], [("10.6.0.0/16", "10.6.1.0")])
 
 
 def test_a_route_of_the_operator_on_the_tun_stays(host: Namespace, tun: str) -> None:
-    netdev.configure_device(tun, [V4], NETWORKS[:1], 1372)
+    configure(tun, [V4], NETWORKS[:1], 1372)
     host.ip(f"route add 172.16.0.0/12 dev {tun} proto 99")
-    netdev.configure_device(tun, [V4], NETWORKS[:1], 1372)
+    configure(tun, [V4], NETWORKS[:1], 1372)
     assert any(route["dst"] == "172.16.0.0/12" for route in shown("-4", "route", "show", "dev", tun))
 
 
 def test_too_small_an_mtu_is_said(host: Namespace, tun: str) -> None:
     with pytest.raises(NodeError, match=f"only 1279 bytes of MTU are left for {tun}, but IPv6 needs 1280"):
-        netdev.configure_device(tun, [V4, V6], NETWORKS, 1279)
+        configure(tun, [V4, V6], NETWORKS, 1279)
 
 
 def test_removal_takes_the_tun_and_nothing_else(host: Namespace, tun: str) -> None:
-    netdev.configure_device(tun, [V4], NETWORKS[:1], 1372)
+    configure(tun, [V4], NETWORKS[:1], 1372)
     assert netdev.remove_device(tun, "tun")
     assert not netdev.remove_device(tun, "tun")
     with pytest.raises(NodeError, match="eth0 is not a tun device and stays"):
@@ -164,18 +171,18 @@ def test_removal_takes_the_tun_and_nothing_else(host: Namespace, tun: str) -> No
 
 def test_a_host_that_becomes_an_ipv6_router_keeps_learning_its_default_route(host: Namespace) -> None:
     netdev.write_sysctl("ipv6/conf/eth0/accept_ra", 1)
-    netdev.enable_forwarding([4, 6], "eth0")
+    WishedState(forwarding_wishes([4, 6], "eth0")).fulfil()
     assert netdev.forwarding_enabled(4)
     assert netdev.forwarding_enabled(6)
     assert netdev.read_sysctl("ipv6/conf/eth0/accept_ra") == "2"
 
 
 def test_a_host_that_does_not_take_advertisements_is_left_so(host: Namespace) -> None:
-    netdev.enable_forwarding([4, 6], "eth0")
+    WishedState(forwarding_wishes([4, 6], "eth0")).fulfil()
     assert netdev.read_sysctl("ipv6/conf/eth0/accept_ra") == "0"
 
 
 def test_a_kernel_parameter_that_may_not_be_set_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(netdev, "_SYSCTL", tmp_path)
     with pytest.raises(NodeError, match=r"cannot set /proc/sys/net/ipv4/ip_forward to 1: .*; run as root"):
-        netdev.enable_forwarding([4], "eth0")
+        WishedState(forwarding_wishes([4], "eth0")).fulfil()

@@ -75,14 +75,14 @@ def started(lab: Lab, tun_device: None, tmp_path: Path) -> Iterator[Started]:
 
 
 def test_a_node_waits_for_its_config_and_then_goes_on(started: Started) -> None:
-    assert started.health() == ("503", {"phase": "waiting for the network config"})
+    assert started.health() == ("503", {"phase": "waiting for the network config", "troubles": []})
     wait_until(started.log, "the log says what is missing")
     first = started.log()[0]
     assert first["level"] == "warn"
     assert "udplane config set FILE --store sqlite:" in first["message"]
     started.set_config('{"Network": "10.5.0.0/16"}')
     assert started.supervisor.recv(100) == b"READY=1"
-    assert started.health() == ("200", {"phase": "ready"})
+    assert started.health() == ("200", {"phase": "ready", "troubles": []})
     assert started.phase() == "ready"
     assert "ready: 10.5." in started.log()[-1]["message"]
     started.process.send_signal(signal.SIGINT)

@@ -259,7 +259,7 @@ def test_a_path_mtu_is_forgotten_when_the_path_is_wider_again(
     [
         (
             OSError(77, "File descriptor in bad state"),
-            NodeError("forwarding has stopped: File descriptor in bad state"),
+            NodeError("forwarding through pair has stopped: File descriptor in bad state"),
         ),
         (ZeroDivisionError("a defect"), ZeroDivisionError("a defect")),
     ],

@@ -49,7 +49,15 @@ STATUS: dict[str, Any] = {
         "queue_overruns": 0,
         "receive_overruns": 0,
     },
-    "firewall": {"manager": "nftables", "masquerade": True, "forward": True, "trouble": ""},
+    "firewall": {
+        "manager": "nftables",
+        "masquerade": True,
+        "forward": True,
+        "guard": True,
+        "guard_dropped": 0,
+        "guard_lacking": "",
+    },
+    "host": {"wishes": ["net/ipv4/ip_forward"], "put_back": {}, "troubles": [], "lesser_troubles": []},
     "peers": [PEER],
     "refused": [],
     "counters": COUNTERS,
@@ -63,7 +71,8 @@ def test_a_healthy_node() -> None:
         "10.5.1.0/24, held, until 2026-11-25T02:33:42Z",
         "udp, [fd00::1]:8285 on eth0",
         "gso on, gro on\n          tso off (old kernel)\n",
-        "masquerade and forward, held by nftables",
+        "masquerade, forward and guard, held by nftables",
+        "1 thing looked after",
         "3 dropped: no lease covers the destination (no_route)",
         "1 dropped: datagram from an address that holds no lease (unknown_sender)",
         "2 ICMP errors sent",
@@ -76,12 +85,19 @@ def test_a_healthy_node() -> None:
 def test_trouble_is_loud() -> None:
     status = copy.deepcopy(STATUS)
     status["store"]["trouble"] = "it is down"
-    status["firewall"]["trouble"] = "nft refuses"
+    status["firewall"] |= {"guard_dropped": 3, "guard_lacking": "no fib here"}
+    status["host"] |= {
+        "troubles": ["nft refuses"],
+        "lesser_troubles": ["no note"],
+        "put_back": {"net/ipv4/ip_forward": 2},
+    }
     status["lease"] |= {"state": "renewing", "trouble": "cannot renew"}
     status["backend"] |= {"receive_overruns": 5, "queue_overruns": 7}
     status["refused"] = [{"subnets": ["10.5.1.128/25"], "public_ip": "192.168.0.9"}]
     text = render_status(status)
-    for words in ("OUT OF REACH: it is down", "NOT IN PLACE: nft refuses", "cannot renew"):
+    for words in ("OUT OF REACH: it is down", "NOT IN PLACE: nft refuses", "NOT IN PLACE: no note", "cannot renew"):
+        assert words in text
+    for words in ("the guard is not whole: no fib here", "3 packets of pods", "net/ipv4/ip_forward put back 2 times"):
         assert words in text
     for words in ("5 datagrams lost", "7 packets lost"):
         assert words in text

@@ -25,8 +25,7 @@ RECORD = NodeRecord(
         expires=1e9,
         node="alpha",
     ),
-    leftovers=Leftovers({"udplane0": "tun"}, (IPv4Network("10.5.0.0/16"),)),
-    subnet_file=Path("/run/flannel/subnet.env"),
+    leftovers=Leftovers({"udplane0": "tun"}, (IPv4Network("10.5.0.0/16"),), (Path("/run/flannel/subnet.env"),)),
     netns="net:[1]",
 )
 
@@ -41,7 +40,7 @@ def test_a_record_is_recalled_but_for_the_password(tmp_path: Path) -> None:
     assert recalled.store_options.etcd_password == ""
     assert "secret" not in (tmp_path / "node.json").read_text()
     assert recalled.leftovers == RECORD.leftovers
-    assert (recalled.subnet_file, recalled.netns) == (RECORD.subnet_file, "net:[1]")
+    assert recalled.netns == "net:[1]"
 
 
 def test_where_no_node_was_there_is_no_record(tmp_path: Path) -> None:
