@@ -199,6 +199,8 @@ class NodeHost:
             if now.address in same.addresses:
                 in_use_first = sorted(same.addresses, key=lambda address: address not in now.addresses)
                 return replace(same, address=now.address, addresses=tuple(in_use_first))
+        if now.address == options.public_ip:
+            raise NodeError(f"{now.name} has lost the address {now.address}, which --public-ip names")
         return netdev.external_interface(options.iface, options.public_ip, own=list(self.wished.leftovers().devices))
 
     def _packets_stopped(self, error: Exception) -> None:

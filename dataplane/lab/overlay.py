@@ -119,12 +119,14 @@ class Overlay:
         engine: str = "native",
         underlay: int | None = None,
         flags: Sequence[str] = (),
+        name_address: bool = True,
     ) -> None:
         """Keep the daemons' files in `directory`.
 
-        The datagrams between the nodes are of IP version `underlay`, by default the first of the lab's. `flags` are
-        passed on to every `udplane up`.
+        The datagrams between the nodes are of IP version `underlay`, by default the first of the lab's; without
+        `name_address` the nodes find their addresses themselves. `flags` are passed on to every `udplane up`.
         """
+        self._name_address = name_address
         self.lab = lab
         self.directory = directory
         self.store = f"sqlite:{directory / 'leases.db'}"
@@ -164,16 +166,8 @@ class Overlay:
         if not UDPLANE.exists():
             raise LabError(f"there is no {UDPLANE}; run ./dev demo once, which builds it")
         up = [str(UDPLANE), "up", "--store", self.store, "--net-config-path", str(self.directory / "net-conf.json")]
-        up += [
-            "--iface",
-            "eth0",
-            "--public-ip",
-            str(node.address(self.underlay)),
-            "--tun",
-            TUN,
-            "--run-dir",
-            str(directory / "run"),
-        ]
+        up += ["--iface", "eth0", "--tun", TUN, "--run-dir", str(directory / "run")]
+        up += ["--public-ip", str(node.address(self.underlay))] if self._name_address else []
         up += ["--subnet-file", str(directory / "subnet.env"), *self._flags]
         with (directory / "log").open("ab") as log:
             daemon = Daemon(node, directory, node.netns.start(up, log=log))
