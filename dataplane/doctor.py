@@ -7,9 +7,8 @@ check reads and never changes anything. The checks work beside a running node as
 import asyncio
 import os
 import platform
-import shutil
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,13 +53,21 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the checks work on: the flags, and what can be found out with them. `running`: a node answers here."""
+    """What the checks work on: the flags, and what can be found out with them.
+
+    `differences` is what the node that runs here says of all that it set up, by name; None if no node answers.
+    """
 
     options: NodeOptions
     config: NetworkConfig | None
     leases: tuple[Lease, ...]
     interface: netdev.ExternalInterface | None
-    running: bool
+    differences: Mapping[str, str] | None
+
+    @property
+    def running(self) -> bool:
+        """Whether a node answers here."""
+        return self.differences is not None
 
     @property
     def versions(self) -> list[int]:
@@ -95,7 +102,7 @@ def examine(options: NodeOptions, store_options: StoreOptions) -> list[Finding]:
         interface = netdev.external_interface(options.iface, options.public_ip)
     except NodeError as error:
         findings.append(Finding("FAIL", "interface", str(error), "see --iface and --public-ip"))
-    host = Host(options, config, leases, interface, _node_answers(options))
+    host = Host(options, config, leases, interface, _ask_node(options))
     for check in _CHECKS if host.backend == "udp" else _CHECKS_OF_ANY_BACKEND:
         findings += check(host)
     return findings
@@ -123,12 +130,13 @@ async def _ask_store(options: NodeOptions, store_options: StoreOptions) -> tuple
         await store.close()
 
 
-def _node_answers(options: NodeOptions) -> bool:
+def _ask_node(options: NodeOptions) -> Mapping[str, str] | None:
+    """How the host differs from what the running node wants; None if no node answers."""
     try:
-        ControlClient(RunDirectory(options.run_dir).control_socket).status()
+        answer = ControlClient(RunDirectory(options.run_dir).control_socket).request("GET", "/v1/host")
     except NodeError:
-        return False
-    return True
+        return None
+    return {str(what): str(difference) for what, difference in answer["differences"].items()}
 
 
 def _check_kernel(host: Host) -> Iterator[Finding]:
@@ -205,14 +213,19 @@ def _check_port(host: Host) -> Iterator[Finding]:
         yield Finding("OK", "port", f"{where} is {'held by the node' if busy else 'free'}")
 
 
-def _check_forwarding(host: Host) -> Iterator[Finding]:
-    for version in host.versions:
-        if netdev.forwarding_enabled(version):
-            yield Finding("OK", "forwarding", f"IPv{version} is forwarded")
-        elif host.running:
-            yield Finding("FAIL", "forwarding", f"IPv{version} is not forwarded any more", "restart the node")
-        else:
-            yield Finding("OK", "forwarding", f"IPv{version} is not forwarded yet; the node turns it on")
+def _check_set_up(host: Host) -> Iterator[Finding]:
+    """What a running node has set up, compared anew with the host; before the start, what it will turn on."""
+    if host.differences is None:
+        for version in host.versions:
+            state = "is" if netdev.forwarding_enabled(version) else "is not yet, the node turns it on,"
+            yield Finding("OK", "forwarding", f"IPv{version} {state} forwarded")
+        return
+    found = {what: difference for what, difference in host.differences.items() if difference}
+    for what, difference in found.items():
+        remedy = f"the node puts it back within {host.options.iptables_resync} s; if not, its log says what keeps it"
+        yield Finding("FAIL", "host", f"{what} {difference}", remedy)
+    if not found:
+        yield Finding("OK", "host", f"all {len(host.differences)} things that the node set up are in place")
 
 
 def _check_reverse_path(host: Host) -> Iterator[Finding]:
@@ -228,16 +241,20 @@ def _check_reverse_path(host: Host) -> Iterator[Finding]:
 
 
 def _check_rules(host: Host) -> Iterator[Finding]:
-    programs = [name for name in ("nft", "iptables-restore") if shutil.which(name)]
-    if not programs and (host.options.ip_masq or host.options.iptables_forward_rules):
-        yield Finding("FAIL", "rules", "neither nft nor iptables is installed", "on Debian: apt-get install nftables")
+    if host.options.firewall == "none":
+        yield Finding("WARN", "rules", firewall.WITHOUT_RULES, "leave --firewall none out where nft or iptables work")
         return
-    yield Finding("OK", "rules", f"{' and '.join(programs)} installed")
+    usable = [manager.name for manager in firewall.managers()]
+    if not usable:
+        remedy = "on Debian: apt-get install nftables; or start the node with --firewall none"
+        yield Finding("FAIL", "rules", f"nothing can hold rules: {'; '.join(firewall.complaints())}", remedy)
+        return
+    yield Finding("OK", "rules", f"{' and '.join(usable)} can hold rules")
     for chain in base_chains("forward"):
         if chain["policy"] == "drop" and (chain["table"], chain["name"]) != ("filter", "FORWARD"):
             text = f"nftables chain {chain['family']} {chain['table']} {chain['name']} drops what it does not know"
             yield Finding("WARN", "rules", text, "accept forwarded traffic of the pod network in that chain")
-    if any(firewall.iptables_drops_forwarded(version) for version in host.versions) and "iptables-restore" in programs:
+    if any(firewall.iptables_drops_forwarded(version) for version in host.versions) and len(usable) > 1:
         yield Finding("OK", "rules", "iptables' FORWARD policy is DROP; the node puts its rules there")
 
 
@@ -256,17 +273,6 @@ def _check_networks(host: Host) -> Iterator[Finding]:
             yield Finding("OK", "network", f"{pool.network} does not touch the underlay")
 
 
-def _check_routes(host: Host) -> Iterator[Finding]:
-    if not host.running or host.config is None:
-        return
-    routes = netdev.device_routes(host.options.tun)
-    for pool in (host.config.ipv4, host.config.ipv6):
-        if pool is not None and pool.network not in routes:
-            yield Finding("FAIL", "routes", f"no route for {pool.network} by {host.options.tun}", "restart the node")
-        elif pool is not None:
-            yield Finding("OK", "routes", f"{pool.network} goes to {host.options.tun}")
-
-
 def _check_receive_buffer(_host: Host) -> Iterator[Finding]:
     """Root may exceed rmem_max; in a user namespace it is the limit, where it can be seen at all."""
     try:
@@ -281,7 +287,7 @@ def _check_receive_buffer(_host: Host) -> Iterator[Finding]:
 _CHECKS_OF_ANY_BACKEND: tuple[Callable[[Host], Iterator[Finding]], ...] = (
     _check_kernel,
     _check_capabilities,
-    _check_forwarding,
+    _check_set_up,
     _check_reverse_path,
     _check_rules,
     _check_networks,
@@ -293,7 +299,6 @@ _CHECKS = (
     _check_engine,
     _check_mtu,
     _check_port,
-    _check_routes,
     _check_receive_buffer,
 )
 

@@ -143,11 +143,11 @@ class Firewall:
                 if manager.name.startswith(self._choice):
                     return manager
             raise NodeError(
-                f"--firewall {self._choice} cannot be: {'; '.join(_complaints(self._choice))}; {_INSTALL}{self._choice}"
+                f"--firewall {self._choice} cannot be: {'; '.join(complaints(self._choice))}; {_INSTALL}{self._choice}"
             )
         if not usable:
             raise NodeError(
-                f"nothing here can hold the rules of the pod network: {'; '.join(_complaints())}; {_INSTALL}nftables, "
+                f"nothing here can hold the rules of the pod network: {'; '.join(complaints())}; {_INSTALL}nftables, "
                 "or start the node with --firewall none (see docs/operate.md for what does not work then)"
             )
         versions = {rules.version for rules in self._rules}
@@ -201,7 +201,7 @@ _PROBES = {
 """What each program is asked to see whether it works with this kernel."""
 
 
-def _complaints(choice: str = "") -> list[str]:
-    """What is wrong with each program, or with those of one choice."""
+def complaints(choice: str = "") -> list[str]:
+    """What is wrong with each program, or with those of one choice; asking may make the kernel load their tables."""
     found = [complaint(command) for name, command in _PROBES.items() if name.startswith(choice)]
     return [text for text in found if text]

@@ -31,6 +31,7 @@ from dataplane.report import backend_line
 from dataplane.rules import Guard, RuleSet, forward_rules, masquerade_rules
 from dataplane.subnet import NetworkConfig
 from dataplane.subnet_file import SubnetFile, WrittenSubnetFile
+from dataplane.unshared_network import UnsharedNetworks
 from dataplane.wishes import Wish, WishedState
 
 _log = logging.getLogger(__name__)
@@ -128,6 +129,9 @@ class NodeHost:
             await in_thread(self.backend.refresh)
 
     def _set_up(self, lease: Lease) -> None:
+        unshared = self._unshared()
+        if unshared.difference():
+            unshared.fulfil()  # raises, before anything is touched
         self.backend.take_up(lease)
         self._lease = lease
         self._wish_for(lease).fulfil()
@@ -147,12 +151,17 @@ class NodeHost:
         """All that the host shall have for a lease of `subnets`."""
         file = SubnetFile(self._networks, subnets, self.backend.mtu, self._options.ip_masq, self.backend.gso_max_size)
         return [
+            self._unshared(),
             *self.backend.wishes(subnets),
             *forwarding_wishes([subnet.version for subnet in subnets], self._interface.name),
             Firewall(self._rules(subnets), self._options.firewall, self._guard()),
             WrittenSubnetFile(self._options.subnet_file.absolute(), file),
             *self._also,
         ]
+
+    def _unshared(self) -> UnsharedNetworks:
+        own = Leftovers.sum(wish.leftovers for wish in self.backend.wishes(())).devices
+        return UnsharedNetworks(tuple(self._networks), tuple(own))
 
     def _apply(self, changes: Sequence[LeaseEvent]) -> None:
         self.backend.apply(changes)

@@ -19,6 +19,7 @@ from tests.backends.conftest import (
     pods_reach_each_other,
     restart,
     routes,
+    shown,
     take_up,
 )
 from tests.waiting import wait_until
@@ -114,6 +115,23 @@ def test_what_the_kernel_refuses_is_told_once(node: Node, caplog: pytest.LogCapt
     assert [record.message.partition(": ")[2] for record in caplog.records] == [reason]
     backend.apply([LeaseEvent(Change.CHANGED, added(PEER).lease)])
     assert backend.unreachable() == {}
+    assert routes(node.netns) == WAYS
+
+
+def test_a_route_of_the_operators_stays_and_is_named(node: Node) -> None:
+    node.netns.ip("route add 10.254.2.0/24 via 192.168.0.9")
+    backend = take_up(CONFIG, PEER)
+    (trouble,) = backend.unreachable().values()
+    assert "another route via 192.168.0.9 is in its place, and is not ours" in trouble
+    assert [route["gateway"] for route in shown(node.netns, "ip", "route", "show", "10.254.2.0/24")] == ["192.168.0.9"]
+    node.netns.ip("route del 10.254.2.0/24")
+    look_after(backend)
+    assert (routes(node.netns), backend.unreachable()) == (WAYS, {})
+
+
+def test_a_route_that_flannel_left_becomes_ours(node: Node) -> None:
+    node.netns.ip("route add 10.254.2.0/24 via 192.168.0.202")
+    assert take_up(CONFIG, PEER).unreachable() == {}
     assert routes(node.netns) == WAYS
 
 

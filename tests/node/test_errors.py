@@ -181,3 +181,41 @@ def test_no_nft_and_no_iptables(start: Start) -> None:
     line = start.fails(within="PATH=/nonexistent exec")
     assert "nft is not installed; iptables is not installed; " in line
     assert "on Debian: apt-get install nftables, or start the node with --firewall none" in line
+
+
+def test_a_kernel_without_what_nft_and_iptables_need(start: Start) -> None:
+    """They are installed and fail; that is no reason to install them."""
+    for program in ("nft", "iptables", "iptables-legacy", "iptables-restore", "iptables-legacy-restore"):
+        (start.directory / program).write_text("#!/bin/sh\necho netlink: Error: Operation not supported >&2; exit 1\n")
+        (start.directory / program).chmod(0o755)
+    line = start.fails(within=f"PATH={start.directory}:$PATH exec")
+    assert "`nft list tables` says: netlink: Error: Operation not supported" in line
+    assert "`iptables-legacy -w 5 -S FORWARD` says: netlink: Error" in line
+    assert "--firewall none" in line
+    assert "not installed" not in line
+
+
+@pytest.mark.parametrize(
+    ("command", "undo", "words"),
+    [
+        (
+            "ip route add 10.5.0.0/16 via 192.168.0.9",
+            "ip route del 10.5.0.0/16 via 192.168.0.9",
+            "the route 10.5.0.0/16 via 192.168.0.9 dev eth0 is in the place of the pod network's own by udplane0",
+        ),
+        (
+            "ip addr add 10.5.200.1/24 dev eth0",
+            "ip addr del 10.5.200.1/24 dev eth0",
+            "the pod network 10.5.0.0/16 is used by eth0, whose link has 10.5.200.0/24; choose a Network",
+        ),
+    ],
+)
+def test_somebody_else_uses_the_pod_network(start: Start, command: str, undo: str, words: str) -> None:
+    before = start.node.netns.run(["ip", "route"]).stdout
+    start.node.netns.run(command.split())
+    try:
+        assert words in start.fails()
+    finally:
+        start.node.netns.run(undo.split())
+        start.node.netns.run(["ip", "link", "delete", "udplane0"], check=False)
+    assert start.node.netns.run(["ip", "route"]).stdout == before

@@ -28,6 +28,7 @@ from dataplane.iptables_rules import Iptables
 from dataplane.lab.netns import Namespace
 from dataplane.lab.topology import QUIET_IPV6
 from dataplane.nft_rules import Nftables
+from dataplane.programs import complaint
 from dataplane.rules import RuleSet, forward_rules, masquerade_rules
 from tests.waiting import wait_until
 
@@ -272,3 +273,26 @@ def test_a_refusal_is_one_line_with_the_programs_words(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(NodeError, match="nft refuses the rules of the pod network: no: bad; try the other --firewall"):
         ensure(Firewall(rules(), "nftables"))
+
+
+def test_a_kernel_for_legacy_iptables_alone(node: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nft and the iptables that goes by nf_tables are installed and fail; the legacy one works."""
+    for program in ("nft", "iptables"):
+        (tmp_path / program).write_text("#!/bin/sh\necho Operation not supported >&2; exit 1\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    if complaint(["iptables-legacy", "-S", "FORWARD"]):
+        pytest.skip("this kernel has no legacy iptables; run `modprobe iptable_filter`")
+    firewall = Firewall(rules())
+    ensure(firewall)
+    assert firewall.manager is not None and firewall.manager.name == "iptables-legacy"
+    assert not ensure(firewall)
+    assert "FLANNEL-FWD" in subprocess.run(["iptables-legacy", "-S"], check=True, capture_output=True, text=True).stdout
+    firewall.manager.remove()
+
+
+def test_without_rules_nothing_is_run(node: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    firewall = Firewall(rules(), "none")
+    ensure(firewall)
+    assert (firewall.manager, firewall.difference()) == (None, "")

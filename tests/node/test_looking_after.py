@@ -70,6 +70,7 @@ def remove_ways(daemon: Daemon, _what: str) -> None:
 
 
 BREAK: dict[str, Callable[[Daemon, str], Any]] = {
+    r"the pod network .*": lambda daemon, _: sh(daemon, "ip addr add 10.254.77.1/24 dev eth0"),
     r"the TUN .*": lambda daemon, what: sh(daemon, f"ip link del {device_of(what)}"),
     r"the vxlan device .*": lambda daemon, what: sh(daemon, f"ip link del {device_of(what)}"),
     r"the MTU of .*": lambda daemon, what: sh(daemon, f"ip link set {device_of(what)} mtu 1000"),
@@ -118,6 +119,11 @@ def test_everything_that_was_set_up_comes_back(overlay: Overlay) -> None:
     for what in wishes(node):
         lines, before = len(log_lines(node)), put_back(node, what)
         breaker(what)(node, what)
+        if what.startswith("the pod network"):
+            wait_until(lambda: health(node)[0] == 503, "a LAN inside of the pod network is seen")
+            sh(node, "ip addr del 10.254.77.1/24 dev eth0")
+            wait_until(lambda: health(node)[0] == 200, "it is gone")
+            continue
         wait_until(lambda: answers(node) and put_back(node, what) > before, f"{what} is put back")  # noqa: B023
         wait_until(lambda: pods_reach_each_other(overlay), f"traffic is back after {what}")
         wait_until(lambda: not differences(node), f"all is well after {what}")

@@ -121,6 +121,30 @@ def test_a_host_with_ipv6_alone_has_an_external_interface(host: Namespace) -> No
     assert netdev.external_interface().address == ip_address("2001:db8::1")
 
 
+def test_a_multipath_default_route_counts(host: Namespace) -> None:
+    hops = "nexthop via 192.0.2.254 dev eth0 nexthop via 198.51.100.254 dev eth1"
+    subprocess.run(["sh", "-c", f"ip -4 route flush default; ip route add default {hops}"], check=True)
+    assert netdev.external_interface().name == "eth0"
+
+
+def test_the_overlay_is_never_its_own_underlay(host: Namespace, tun: str) -> None:
+    host.ip(f"link set {tun} up", f"addr add 10.5.1.0/32 dev {tun}", f"route add default dev {tun} metric 1")
+    assert netdev.external_interface().name == tun
+    assert netdev.external_interface(own=[tun]).name == "eth0"
+    assert netdev.external_interface(own=["eth0", "nothing"]).name == tun, "only what can be an overlay's is left out"
+
+
+def test_addresses_that_will_not_stay_are_not_published(host: Namespace) -> None:
+    host.ip("addr flush dev eth0")
+    host.ip(
+        "addr add 2001:db8::dead/64 dev eth0 preferred_lft 0 nodad",
+        "addr add 2001:db8::beef/64 dev eth0 valid_lft 1000 preferred_lft 900 nodad",
+        "addr add 2001:db8::1/64 dev eth0 nodad",
+    )
+    found = netdev.external_interface("eth0")
+    assert list(map(str, found.addresses)) == ["2001:db8::1", "2001:db8::beef"]
+
+
 def configure(device: str, *wished: Any) -> None:
     """Set a device up as a node does."""
     WishedState(device_wishes(device, *wished)).fulfil()
@@ -153,6 +177,14 @@ def test_a_route_of_the_operator_on_the_tun_stays(host: Namespace, tun: str) -> 
     host.ip(f"route add 172.16.0.0/12 dev {tun} proto 99")
     configure(tun, [V4], NETWORKS[:1], 1372)
     assert any(route["dst"] == "172.16.0.0/12" for route in shown("-4", "route", "show", "dev", tun))
+
+
+def test_a_device_too_small_for_ipv6_is_made_fit(host: Namespace, tun: str) -> None:
+    """Somebody left it with less than 1280 bytes, where the kernel has no IPv6 on it, nor parameters for that."""
+    host.ip(f"link set {tun} mtu 1000")
+    configure(tun, [V4, V6], NETWORKS, 1372)
+    assert state()[0] == 1372
+    assert ("fd00:5:0:34::", 128) in state()[3]
 
 
 def test_too_small_an_mtu_is_said(host: Namespace, tun: str) -> None:
