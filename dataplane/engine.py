@@ -12,7 +12,7 @@ The rules, in the order in which they are applied:
 
 Encapsulation (a packet read from the TUN):
 1. the header is there and true: TRUNCATED, BAD_VERSION, BAD_HEADER, BAD_LENGTH
-2. a lease covers the destination: else NO_ROUTE, ICMP net unreachable
+2. a lease covers the destination: else NO_ROUTE, ICMP net unreachable. Nobody owns an IPv4-mapped IPv6 address
 3. TTL or hop limit above 1: else TTL_EXCEEDED, ICMP time exceeded
 4. not larger than the path to that peer carries: else TOO_BIG, ICMP fragmentation needed or packet too big
 5. TTL lowered by one (RFC 1624), outer TOS from the inner one (RFC 6040), FORWARDED to the UNDERLAY
@@ -20,10 +20,12 @@ Encapsulation (a packet read from the TUN):
 Decapsulation (a datagram read from the underlay):
 1. it comes from the address of a known lease: else UNKNOWN_SENDER
 2. the header is there and true, as above
-3. the inner source lies in the sender's lease: else FOREIGN_SOURCE
-4. congestion marks of the outer header can be carried over (RFC 6040): else ECN_LOST
-5. TTL or hop limit above 1: else TTL_EXCEEDED, ICMP time exceeded
-6. ECN carried over, TTL lowered by one, FORWARDED to the TUN
+3. the inner source is one host's address and lies in the sender's lease: else FOREIGN_SOURCE
+4. the inner destination lies in this node's own subnet of its family, and is not that subnet's broadcast address: else
+   FOREIGN_DESTINATION
+5. congestion marks of the outer header can be carried over (RFC 6040): else ECN_LOST
+6. TTL or hop limit above 1: else TTL_EXCEEDED, ICMP time exceeded
+7. ECN carried over, TTL lowered by one, FORWARDED to the TUN
 
 A packet that is dropped, or quoted in an ICMP error, keeps the bytes that it came with. ICMP errors (see `icmp`) leave
 by the TUN: the host's own routes take them to a pod, or back into the overlay. The verdict stays the drop's.
@@ -80,10 +82,11 @@ class LoopOptions:
 class EngineConfig:
     """What an engine needs to know of its node."""
 
-    address4: ipaddress.IPv4Address | None
-    """Source of ICMP errors; without it none are sent. The address of the TUN."""
-    address6: ipaddress.IPv6Address | None
-    """The same for ICMPv6."""
+    subnet4: ipaddress.IPv4Network | None
+    """The node's own IPv4 subnet: what arrives has to be for it. Its first address is the TUN's, and the source of ICMP
+    errors. None: no IPv4 packet is let in, and none is answered."""
+    subnet6: ipaddress.IPv6Network | None
+    """The same for IPv6."""
     mtu: int
     """Bytes of the largest inner packet, as long as nothing smaller was learned for a peer."""
     carry_tos: bool = True

@@ -10,7 +10,7 @@ the precedence of internetwork control (TOS 0xC0); it is short enough not to be 
 
 import struct
 
-from dataplane.packet import IPV4, IPV6, checksum, family_of, v4_header_len
+from dataplane.packet import IPV4, IPV6, checksum, family_of, has_hosts_source, v4_header_len
 from dataplane.verdicts import Verdict
 
 PROTOCOL_ICMP, PROTOCOL_ICMPV6 = 1, 58
@@ -44,12 +44,13 @@ V6_EXTENSION_HEADER_MIN_LEN = 8
 
 def may_answer(packet: memoryview) -> bool:
     """Whether an ICMP error about `packet`, whose header is good, may be sent to its source."""
+    if not has_hosts_source(packet):
+        return False
     return _may_answer_v4(packet) if family_of(packet) is IPV4 else _may_answer_v6(packet)
 
 
 def _may_answer_v4(packet: memoryview) -> bool:
-    source, destination = packet[12], packet[16]
-    if source in (0, 127) or source >= 224 or destination >= 224:  # this net, loopback, multicast, broadcast
+    if packet[16] >= 224:  # destination: multicast, class E, broadcast
         return False
     fragment_offset = (packet[6] << 8 | packet[7]) & 0x1FFF
     if fragment_offset != 0:
@@ -61,8 +62,7 @@ def _may_answer_v4(packet: memoryview) -> bool:
 
 
 def _may_answer_v6(packet: memoryview) -> bool:
-    source, destination = packet[IPV6.source], packet[IPV6.destination]
-    if int.from_bytes(source) <= 1 or source[0] == 0xFF or destination[0] == 0xFF:  # ::, ::1, multicast
+    if packet[IPV6.destination][0] == 0xFF:  # multicast
         return False
     upper = upper_layer(packet)
     if upper is None:

@@ -110,6 +110,24 @@ def destination_key(packet: memoryview) -> bytes:
     return family.key_prefix + packet[family.destination]
 
 
+def is_v4_mapped(key: bytes) -> bool:
+    """Whether these 16 bytes are those of an IPv4 address. In an IPv6 header they have no business (RFC 4942 2.2)."""
+    return key.startswith(V4_MAPPED)
+
+
+def has_hosts_source(packet: memoryview) -> bool:
+    """Whether the source address can be that of one host on a network.
+
+    Not so are, in IPv4: this network, loopback, multicast, class E and broadcast (RFC 1122 3.2.1.3); in IPv6:
+    unspecified, loopback, multicast and IPv4-mapped.
+    """
+    family = family_of(packet)
+    source = bytes(packet[family.source])
+    if family is IPV4:
+        return source[0] not in (0, 127) and source[0] < 224
+    return int.from_bytes(source) > 1 and source[0] != 0xFF and not is_v4_mapped(source)
+
+
 def ttl(packet: memoryview) -> int:
     """TTL or hop limit."""
     return packet[family_of(packet).ttl]

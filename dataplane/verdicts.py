@@ -44,9 +44,10 @@ class Verdict(_Described):
     TOO_BIG = 7, "larger than the path to the peer carries"
     UNKNOWN_SENDER = 8, "datagram from an address that holds no lease"
     FOREIGN_SOURCE = 9, "inner source address outside the sender's lease"
-    ECN_LOST = 10, "congestion marked on the way, but the inner packet cannot say so (RFC 6040)"
-    SEND_FAILED = 11, "the underlay socket refused the datagram"
-    WRITE_FAILED = 12, "the TUN device refused the packet"
+    FOREIGN_DESTINATION = 10, "inner destination outside this node's own lease"
+    ECN_LOST = 11, "congestion marked on the way, but the inner packet cannot say so (RFC 6040)"
+    SEND_FAILED = 12, "the underlay socket refused the datagram"
+    WRITE_FAILED = 13, "the TUN device refused the packet"
 
 
 class Event(_Described):

@@ -29,10 +29,10 @@ enum dp_feature_state {
 
 /**
  * struct dp_config - what an engine knows of its node; see dataplane.engine.EngineConfig
- * @sender4: source address of ICMP errors, the first four bytes
- * @sender6: source address of ICMPv6 errors
- * @has_sender4: whether @sender4 is set
- * @has_sender6: whether @sender6 is set
+ * @subnet4: first address of the node's own IPv4 subnet, which is also the source of ICMP errors
+ * @subnet6: the same for IPv6
+ * @subnet4_len: bits of @subnet4 that count, 96 to 128; 0 for no subnet
+ * @subnet6_len: bits of @subnet6 that count; 0 for no subnet
  * @carry_tos: carry DSCP and ECN between inner and outer header
  * @check_sender: accept packets of a lease only from its own underlay address
  * @mtu: bytes of the largest inner packet
@@ -43,10 +43,10 @@ enum dp_feature_state {
  * @busy_poll_us: microseconds that a worker without work looks for more before it sleeps
  */
 struct dp_config {
-    uint8_t sender4[16];
-    uint8_t sender6[16];
-    uint8_t has_sender4;
-    uint8_t has_sender6;
+    uint8_t subnet4[16];
+    uint8_t subnet6[16];
+    uint8_t subnet4_len;
+    uint8_t subnet6_len;
     uint8_t carry_tos;
     uint8_t check_sender;
     uint32_t mtu;

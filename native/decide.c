@@ -35,13 +35,13 @@ void dp_refuse(struct dp_worker *worker, struct dp_packet *packet, enum dp_verdi
     if (!dp_icmp_answers(reason))
         return;
     int v4 = is_v4(packet->data);
-    if (!(v4 ? config->has_sender4 : config->has_sender6) || !dp_icmp_may_answer(packet->data, packet->len)) {
+    if (!(v4 ? config->subnet4_len : config->subnet6_len) || !dp_icmp_may_answer(packet->data, packet->len)) {
         event = DP_EVENT_ICMP_UNFIT;
     } else if (!dp_bucket_take(&worker->engine->bucket, now_ns)) {
         event = DP_EVENT_ICMP_LIMITED;
     } else {
         event = DP_EVENT_ICMP_SENT;
-        answer(packet, reason, v4 ? config->sender4 : config->sender6, mtu);
+        answer(packet, reason, v4 ? config->subnet4 + 12 : config->subnet6, mtu);
     }
     dp_counter_add(&worker->counters.events[event], 1);
 }
@@ -62,7 +62,8 @@ static enum dp_verdict encapsulation_verdict(const struct dp_config *config, con
     if (verdict != DP_VERDICT_FORWARDED)
         return verdict;
     struct dp_key destination = dp_packet_destination(packet->data);
-    packet->peer = dp_routes_lookup(routes, &destination);
+    if (is_v4(packet->data) || !dp_key_is_v4(&destination)) /* nobody owns an IPv4-mapped IPv6 address */
+        packet->peer = dp_routes_lookup(routes, &destination);
     if (packet->peer == NO_PEER)
         return DP_VERDICT_NO_ROUTE;
     if (dp_packet_ttl(packet->data) <= 1)
@@ -91,6 +92,8 @@ void dp_encapsulate(struct dp_worker *worker, const struct dp_routes *routes, st
 static int32_t owner(const struct dp_config *config, const struct dp_routes *routes, const uint8_t *packet,
                      const struct dp_key *sender)
 {
+    if (!dp_packet_has_hosts_source(packet))
+        return NO_PEER;
     struct dp_key source = dp_packet_source(packet);
     int32_t peer = dp_routes_lookup(routes, &source);
 
@@ -99,9 +102,19 @@ static int32_t owner(const struct dp_config *config, const struct dp_routes *rou
     return peer;
 }
 
-static enum dp_verdict decapsulation_verdict(const struct dp_config *config, const struct dp_routes *routes,
+/* Whether a packet is for one of this node's own subnets. */
+static int is_ours(const struct dp_engine *engine, const uint8_t *packet)
+{
+    const struct dp_own_subnet *own = &engine->own[is_v4(packet)];
+    struct dp_key destination = dp_packet_destination(packet), prefix = dp_key_masked(&destination, &own->mask);
+
+    return dp_key_equal(&prefix, &own->prefix) && !dp_key_equal(&destination, &own->broadcast);
+}
+
+static enum dp_verdict decapsulation_verdict(const struct dp_engine *engine, const struct dp_routes *routes,
                                              struct dp_packet *packet, const struct dp_key *sender, uint8_t *ecn)
 {
+    const struct dp_config *config = &engine->config;
     enum dp_verdict verdict;
 
     if (config->check_sender && !dp_routes_is_sender(routes, sender))
@@ -112,6 +125,8 @@ static enum dp_verdict decapsulation_verdict(const struct dp_config *config, con
     packet->peer = owner(config, routes, packet->data, sender);
     if (packet->peer == NO_PEER)
         return DP_VERDICT_FOREIGN_SOURCE;
+    if (!is_ours(engine, packet->data))
+        return DP_VERDICT_FOREIGN_DESTINATION;
     *ecn = dp_packet_tos(packet->data) & ECN_MASK;
     if (config->carry_tos)
         *ecn = ecn_after_tunnel[*ecn][packet->tos & ECN_MASK];
@@ -128,7 +143,7 @@ void dp_decapsulate(struct dp_worker *worker, const struct dp_routes *routes, st
     uint8_t ecn = 0;
 
     packet->peer = NO_PEER;
-    packet->verdict = (uint8_t)decapsulation_verdict(&worker->engine->config, routes, packet, sender, &ecn);
+    packet->verdict = (uint8_t)decapsulation_verdict(worker->engine, routes, packet, sender, &ecn);
     if (packet->verdict != DP_VERDICT_FORWARDED) {
         dp_refuse(worker, packet, packet->verdict, 0, now_ns);
         return;

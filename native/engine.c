@@ -4,6 +4,20 @@
 #include <errno.h>
 #include <stdlib.h>
 
+static struct dp_own_subnet own_subnet(const uint8_t *subnet, uint32_t length, int v4)
+{
+    struct dp_own_subnet own = {.prefix = {{UINT64_MAX, UINT64_MAX}}};
+
+    if (length == 0)
+        return own;
+    own.prefix = dp_key_load(subnet, sizeof own.prefix);
+    own.mask = dp_key_prefix_mask(length);
+    if (v4 && length < 127) /* two addresses have no broadcast address (RFC 3021) */
+        for (size_t word = 0; word < 2; word++)
+            own.broadcast.word[word] = own.prefix.word[word] | ~own.mask.word[word];
+    return own;
+}
+
 struct dp_engine *dp_engine_new(const struct dp_config *config)
 {
     struct dp_engine *engine = calloc(1, sizeof *engine);
@@ -12,6 +26,8 @@ struct dp_engine *dp_engine_new(const struct dp_config *config)
     if (!engine)
         return NULL;
     engine->config = *config;
+    engine->own[0] = own_subnet(config->subnet6, config->subnet6_len, 0);
+    engine->own[1] = own_subnet(config->subnet4, config->subnet4_len, 1);
     dp_bucket_init(&engine->bucket, config->icmp_rate, config->icmp_burst);
     dp_features_init(&engine->features, config->unwanted_features);
     if (dp_routes_new(NULL, 0, NULL, 0, &routes)) {

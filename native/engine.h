@@ -23,6 +23,18 @@
 struct dp_loop;
 
 /**
+ * struct dp_own_subnet - one of the node's own subnets
+ * @prefix: its first address; all ones, which no masked address is, where there is no subnet
+ * @mask: the key with its prefix length's bits set
+ * @broadcast: its broadcast address; all zero, and so outside of it, where there is none
+ */
+struct dp_own_subnet {
+    struct dp_key prefix;
+    struct dp_key mask;
+    struct dp_key broadcast;
+};
+
+/**
  * struct dp_worker - what one thread needs to decide about packets, and what it counts
  * @counters: first, so that no two workers write to one cache line
  * @peers: its counters of each peer, in pages that control adds and that stay
@@ -43,6 +55,7 @@ struct dp_worker {
 /**
  * struct dp_engine - what all workers share
  * @config: never changes
+ * @own: the node's own subnets, IPv6 and IPv4, by is_v4(); never change either
  * @bucket: limits ICMP errors
  * @features: what the kernel lets the loop do
  * @routes: the snapshot in use
@@ -52,6 +65,7 @@ struct dp_worker {
  */
 struct dp_engine {
     struct dp_config config;
+    struct dp_own_subnet own[2];
     struct dp_bucket bucket;
     struct dp_features features;
     _Atomic(struct dp_routes *) routes;

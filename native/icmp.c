@@ -49,11 +49,10 @@ int dp_bucket_take(struct dp_bucket *bucket, uint64_t now_ns)
 
 static int v4_may_answer(const uint8_t *packet, size_t len)
 {
-    uint8_t source = packet[12], destination = packet[16];
     size_t at = dp_packet_header_len(packet);
 
-    if (source == 0 || source == 127 || source >= 224 || destination >= 224)
-        return 0; /* this net, loopback, multicast, broadcast */
+    if (packet[16] >= 224) /* destination: multicast, class E, broadcast */
+        return 0;
     if (get_be16(packet + 6) & V4_FRAGMENT_OFFSET)
         return 0;
     if (packet[9] != PROTOCOL_ICMP)
@@ -113,15 +112,10 @@ static size_t v6_upper_layer(const uint8_t *packet, size_t len, uint8_t *protoco
 
 static int v6_may_answer(const uint8_t *packet, size_t len)
 {
-    static const uint8_t loopback[16] = {[15] = 1};
-    static const uint8_t unspecified[16];
-    const uint8_t *source = packet + 8, *destination = packet + 24;
     uint8_t protocol;
     size_t at;
 
-    if (!memcmp(source, unspecified, 16) || !memcmp(source, loopback, 16))
-        return 0;
-    if (source[0] == 0xff || destination[0] == 0xff)
+    if (packet[24] == 0xff) /* destination: multicast */
         return 0;
     at = v6_upper_layer(packet, len, &protocol);
     if (at == 0)
@@ -133,6 +127,8 @@ static int v6_may_answer(const uint8_t *packet, size_t len)
 
 int dp_icmp_may_answer(const uint8_t *packet, size_t len)
 {
+    if (!dp_packet_has_hosts_source(packet))
+        return 0;
     return is_v4(packet) ? v4_may_answer(packet, len) : v6_may_answer(packet, len);
 }
 

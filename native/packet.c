@@ -27,6 +27,15 @@ enum dp_verdict dp_packet_check(const uint8_t *packet, size_t len)
     return len == stated_len ? DP_VERDICT_FORWARDED : DP_VERDICT_BAD_LENGTH;
 }
 
+struct dp_key dp_key_prefix_mask(uint32_t length)
+{
+    uint8_t bytes[16] = {0};
+
+    for (uint32_t bit = 0; bit < length && bit < 8 * sizeof bytes; bit++)
+        bytes[bit / 8] |= (uint8_t)(0x80 >> bit % 8);
+    return dp_key_load(bytes, sizeof bytes);
+}
+
 /* Write one byte of the header, and let the IPv4 header checksum follow. */
 static void set_byte(uint8_t *packet, size_t at, uint8_t value)
 {

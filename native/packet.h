@@ -96,6 +96,14 @@ static inline int dp_key_equal(const struct dp_key *a, const struct dp_key *b)
     return a->word[0] == b->word[0] && a->word[1] == b->word[1];
 }
 
+/* The key with only its first @length bits set. */
+struct dp_key dp_key_prefix_mask(uint32_t length);
+
+static inline struct dp_key dp_key_masked(const struct dp_key *key, const struct dp_key *mask)
+{
+    return (struct dp_key){{key->word[0] & mask->word[0], key->word[1] & mask->word[1]}};
+}
+
 static inline struct dp_key dp_packet_source(const uint8_t *packet)
 {
     const struct dp_family *family = dp_packet_family(packet);
@@ -106,6 +114,16 @@ static inline struct dp_key dp_packet_destination(const uint8_t *packet)
 {
     const struct dp_family *family = dp_packet_family(packet);
     return dp_key_load(packet + family->addresses_at + family->address_len, family->address_len);
+}
+
+/* Whether the source address can be that of one host on a network; see has_hosts_source() in dataplane/packet.py. */
+static inline int dp_packet_has_hosts_source(const uint8_t *packet)
+{
+    if (is_v4(packet))
+        return packet[12] != 0 && packet[12] != 127 && packet[12] < 224;
+    static const uint8_t zeros[15];
+    struct dp_key source = dp_packet_source(packet);
+    return packet[8] != 0xff && !(!memcmp(packet + 8, zeros, 15) && packet[23] <= 1) && !dp_key_is_v4(&source);
 }
 
 /* TTL or hop limit. */

@@ -6,22 +6,6 @@
 
 #define KEY_BITS 128
 
-static struct dp_key prefix_mask(uint32_t length)
-{
-    uint8_t bytes[16] = {0};
-    struct dp_key mask;
-
-    for (uint32_t bit = 0; bit < length; bit++)
-        bytes[bit / 8] |= (uint8_t)(0x80 >> bit % 8);
-    memcpy(&mask, bytes, sizeof mask);
-    return mask;
-}
-
-static inline struct dp_key masked(const struct dp_key *key, const struct dp_key *mask)
-{
-    return (struct dp_key){{key->word[0] & mask->word[0], key->word[1] & mask->word[1]}};
-}
-
 static inline size_t hash(const struct dp_key *key)
 {
     /* Multiplication carries low bits up, the shift brings them back down to where the slot mask looks. */
@@ -53,14 +37,14 @@ static int table_init(struct dp_table *table, uint32_t length, size_t n_keys)
         table->slots[i] = (struct dp_table_slot){.value = NO_PEER};
     table->slot_mask = n_slots - 1;
     table->length = length;
-    table->mask = prefix_mask(length);
+    table->mask = dp_key_prefix_mask(length);
     return 0;
 }
 
 static void table_set(struct dp_table *table, const uint8_t *address, int32_t value)
 {
     struct dp_key key = dp_key_load(address, sizeof key);
-    key = masked(&key, &table->mask);
+    key = dp_key_masked(&key, &table->mask);
     struct dp_table_slot *slot = find_slot(table, &key);
     slot->key = key;
     slot->value = value;
@@ -147,7 +131,7 @@ void dp_routes_free(struct dp_routes *routes)
 int32_t dp_routes_lookup(const struct dp_routes *routes, const struct dp_key *key)
 {
     for (size_t i = 0; i < routes->n_tables; i++) {
-        struct dp_key prefix = masked(key, &routes->tables[i].mask);
+        struct dp_key prefix = dp_key_masked(key, &routes->tables[i].mask);
         int32_t peer = find_slot(&routes->tables[i], &prefix)->value;
         if (peer != NO_PEER)
             return peer;

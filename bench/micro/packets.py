@@ -16,7 +16,7 @@ PORT = 8285
 OURS = IPv4Address("10.254.1.2")
 """A pod of the node whose engine is timed."""
 
-CONFIG = EngineConfig(IPv4Address("10.254.1.0"), None, mtu=1472, icmp_rate=0)
+CONFIG = EngineConfig(IPv4Network("10.254.1.0/24"), None, mtu=1472, icmp_rate=0)
 
 
 def routes(n_prefixes: int) -> RouteSnapshot:

@@ -7,7 +7,7 @@ address: a node's peers are `lease.subnets` at `lease.attrs.public_ip`, or `publ
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address
 from types import MappingProxyType
 from typing import Any
 
@@ -206,7 +206,7 @@ class UdpBackend:
             opening.enter_context(Underlay.open(self._interface.address, self._port, shared=workers > 1))
             for _ in range(workers)
         ]
-        engine = self._engine_for([subnet.network_address for subnet in lease.subnets])
+        engine = self._engine_for(lease)
         has_loop = isinstance(engine, LoopEngine)
         if workers > 1 and not has_loop:
             raise NodeError(
@@ -219,9 +219,9 @@ class UdpBackend:
         self._underlays, self._tuns = underlays, tuns
         self._hire_workers(opening, engine)
 
-    def _engine_for(self, addresses: Iterable[Address]) -> Engine:
-        """The engine for these own addresses: the one at work, with what it has learned and counted, if it fits."""
-        config = self._engine_config(addresses)
+    def _engine_for(self, lease: Lease) -> Engine:
+        """The engine for the own lease: the one at work, with what it has learned and counted, if it fits."""
+        config = self._engine_config(lease)
         if self._engine is None or self._engine.config != config:
             engine = load_engine(self._options.engine, config)
             if self._engine is not None:
@@ -244,12 +244,10 @@ class UdpBackend:
         for forwarder in self._forwarders:
             forwarder.start()
 
-    def _engine_config(self, addresses: Iterable[Address]) -> EngineConfig:
-        by_kind = {type(address): address for address in addresses}
-        address4, address6 = by_kind.get(IPv4Address), by_kind.get(IPv6Address)
+    def _engine_config(self, lease: Lease) -> EngineConfig:
         return EngineConfig(
-            address4=address4 if isinstance(address4, IPv4Address) else None,
-            address6=address6 if isinstance(address6, IPv6Address) else None,
+            subnet4=lease.subnets.ipv4,
+            subnet6=lease.subnets.ipv6,
             mtu=self.mtu,
             carry_tos=not self._options.no_carry_tos,
             check_sender=not self._options.accept_any_sender,

@@ -3,7 +3,7 @@
 That is the routes in use, the path MTUs learned, the counters, and what is done with a packet that is refused.
 """
 
-from dataplane.addresses import Address
+from dataplane.addresses import Network
 from dataplane.batch import NO_PEER, PacketBatch
 from dataplane.counters import Counters
 from dataplane.engine import EngineConfig
@@ -23,7 +23,7 @@ class BatchEngine:
         """Learned for a peer id: bytes of the largest inner packet, below config.mtu."""
         self._counters = Counters()
         self._bucket = TokenBucket(config.icmp_rate, config.icmp_burst)
-        self._icmp_senders = {4: _packed(config.address4), 6: _packed(config.address6)}
+        self._icmp_senders = {4: _first_address(config.subnet4), 6: _first_address(config.subnet6)}
 
     def set_routes(self, snapshot: RouteSnapshot) -> None:
         """Use these routes from the next batch on."""
@@ -82,5 +82,5 @@ class BatchEngine:
         self._counters.events[event] += 1
 
 
-def _packed(address: Address | None) -> bytes:
-    return address.packed if address else b""
+def _first_address(subnet: Network | None) -> bytes:
+    return subnet.network_address.packed if subnet else b""

@@ -15,7 +15,7 @@ from dataplane._native import ffi, lib
 from dataplane.batch import PacketBatch
 from dataplane.counters import Counters, PeerCounters
 from dataplane.engine import OFFLOADS, EngineConfig
-from dataplane.routes import RouteSnapshot, address_key
+from dataplane.routes import RouteSnapshot, address_key, prefix_length
 from dataplane.verdicts import Direction, Event, Verdict
 
 PEER = struct.Struct("=16siII")
@@ -210,10 +210,10 @@ class _BatchPointers:
 def _config(config: EngineConfig) -> Any:
     """The struct dp_config of `config`."""
     result = ffi.new("struct dp_config *")
-    if config.address4:
-        result.sender4, result.has_sender4 = config.address4.packed.ljust(16, b"\0"), 1
-    if config.address6:
-        result.sender6, result.has_sender6 = config.address6.packed, 1
+    if config.subnet4:
+        result.subnet4, result.subnet4_len = address_key(config.subnet4.network_address), prefix_length(config.subnet4)
+    if config.subnet6:
+        result.subnet6, result.subnet6_len = address_key(config.subnet6.network_address), prefix_length(config.subnet6)
     result.carry_tos = config.carry_tos
     result.check_sender = config.check_sender
     result.mtu = config.mtu

@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dataplane.addresses import Network
 from dataplane.batch import ADDRESS_LEN, NO_PEER, PacketBatch
 from dataplane.engine import EngineConfig
 from dataplane.engines.base import BatchEngine
 from dataplane.packet import ECN_AFTER_TUNNEL, ECN_LOST, IPV4, IPV6, V4_CHECKSUM, V4_MAPPED
-from dataplane.routes import ADDRESS_BITS, RouteSnapshot, address_key
+from dataplane.routes import ADDRESS_BITS, RouteSnapshot, address_key, prefix_length
 from dataplane.verdicts import Egress, Verdict
 
 Bytes = NDArray[np.uint8]
@@ -40,6 +41,7 @@ class NumpyEngine(BatchEngine):
     def __init__(self, config: EngineConfig) -> None:
         super().__init__(config)
         self._tables = _RouteArrays(self.routes)
+        self._own = [_own_subnet(subnet) for subnet in (config.subnet4, config.subnet6) if subnet is not None]
 
     def set_routes(self, snapshot: RouteSnapshot) -> None:
         """Use these routes from the next batch on."""
@@ -50,7 +52,8 @@ class NumpyEngine(BatchEngine):
         """Decide about packets read from the TUN."""
         packets = _Packets(batch)
         packets.check_headers()
-        peer = self._tables.lookup(packets.keys(IPV4.destination, IPV6.destination))
+        peer = self._tables.lookup(packets.destination)
+        peer[~packets.v4 & _is_v4_mapped(packets.destination)] = NO_PEER
         limit = self._path_mtus_of(peer)
         packets.refuse_where(peer == NO_PEER, Verdict.NO_ROUTE)
         packets.refuse_where(packets.ttl <= 1, Verdict.TTL_EXCEEDED)
@@ -67,10 +70,11 @@ class NumpyEngine(BatchEngine):
         if self.config.check_sender:
             packets.refuse_where(~self._tables.known(sender), Verdict.UNKNOWN_SENDER)
         packets.check_headers()
-        peer = self._tables.lookup(packets.keys(IPV4.source, IPV6.source))
-        packets.refuse_where(peer == NO_PEER, Verdict.FOREIGN_SOURCE)
+        peer = self._tables.lookup(packets.source)
+        packets.refuse_where(~packets.has_hosts_source | (peer == NO_PEER), Verdict.FOREIGN_SOURCE)
         if self.config.check_sender:
             packets.refuse_where((self._tables.addresses[peer] != sender).any(axis=1), Verdict.FOREIGN_SOURCE)
+        packets.refuse_where(~self._are_ours(packets), Verdict.FOREIGN_DESTINATION)
         bits = packets.tos & 0x03
         if self.config.carry_tos:
             bits = _ECN_AFTER_TUNNEL[bits, _column(batch.tos, batch) & 0x03]
@@ -79,6 +83,14 @@ class NumpyEngine(BatchEngine):
         packets.set_ecn(bits)
         packets.lower_ttl()
         self._conclude(batch, packets, peer, Egress.TUN, now_ns, np.zeros_like(peer))
+
+    def _are_ours(self, packets: "_Packets") -> Bools:
+        """Which of the packets are for this node's own subnets."""
+        result = np.zeros(len(packets.length), bool)
+        for own in self._own:
+            inside = ((packets.destination & own.mask) == own.prefix).all(axis=1)
+            result |= (packets.v4 == own.v4) & inside & (packets.destination != own.broadcast).any(axis=1)
+        return result
 
     def _path_mtus_of(self, peer: Ints) -> Ints:
         """Bytes of the largest packet to each of the peers; few of them have a path MTU of their own."""
@@ -109,6 +121,8 @@ class _Packets:
         self.header: Ints = self.arena[inside].astype(np.int64)
         self.v4: Bools = self.header[:, 0] >> 4 == 4
         self.verdict = np.full(batch.count, _FORWARDED, np.uint8)
+        self.source = self._keys(IPV4.source, IPV6.source)
+        self.destination = self._keys(IPV4.destination, IPV6.destination)
 
     @property
     def forwarded(self) -> Bools:
@@ -126,7 +140,17 @@ class _Packets:
         """TOS or traffic class."""
         return np.where(self.v4, self.header[:, 1], self._word(0) >> 4 & 0xFF)
 
-    def keys(self, v4_at: slice, v6_at: slice) -> Bytes:
+    @property
+    def has_hosts_source(self) -> Bools:
+        """The question of `packet.has_hosts_source`."""
+        v4_first, v6_first = self.header[:, IPV4.source.start], self.header[:, IPV6.source.start]
+        v4_good = (v4_first != 0) & (v4_first != 127) & (v4_first < 224)
+        loopback_or_none = ~self.source[:, :-1].any(axis=1) & (self.source[:, -1] <= 1)
+        v6_good = (v6_first != 0xFF) & ~loopback_or_none & ~_is_v4_mapped(self.source)
+        result: Bools = np.where(self.v4, v4_good, v6_good)
+        return result
+
+    def _keys(self, v4_at: slice, v6_at: slice) -> Bytes:
         """One address of each packet as a row of 16 bytes."""
         keys = self.header[:, v6_at].astype(np.uint8)
         keys[self.v4, : len(V4_MAPPED)] = np.frombuffer(V4_MAPPED, np.uint8)
@@ -182,6 +206,23 @@ class _Packets:
         return self.arena[places].astype(np.int64) << 8 | self.arena[places + 1]
 
 
+class _OwnSubnet(NamedTuple):
+    """One of the node's own subnets."""
+
+    v4: bool
+    mask: Bytes
+    prefix: Bytes
+    broadcast: Bytes
+    """All zero, and so outside of the subnet, where there is none."""
+
+
+def _own_subnet(subnet: Network) -> _OwnSubnet:
+    v4 = subnet.version == 4
+    broadcast = address_key(subnet.broadcast_address) if v4 and subnet.num_addresses > 2 else bytes(ADDRESS_LEN)
+    prefix = np.frombuffer(address_key(subnet.network_address), np.uint8)
+    return _OwnSubnet(v4, _mask(prefix_length(subnet)), prefix, np.frombuffer(broadcast, np.uint8))
+
+
 class _PrefixArray(NamedTuple):
     """All prefixes of one length."""
 
@@ -219,13 +260,23 @@ class _RouteArrays:
 
 
 def _prefix_array(length: int, table: Mapping[bytes, int]) -> _PrefixArray:
-    mask = ((1 << length) - 1 << ADDRESS_BITS - length).to_bytes(ADDRESS_LEN)
     prefixes = sorted(table)
     return _PrefixArray(
-        np.frombuffer(mask, np.uint8),
+        _mask(length),
         np.array(prefixes, f"S{ADDRESS_LEN}"),
         np.array([table[prefix] for prefix in prefixes]),
     )
+
+
+def _mask(length: int) -> Bytes:
+    """The first `length` bits set."""
+    return np.frombuffer(((1 << length) - 1 << ADDRESS_BITS - length).to_bytes(ADDRESS_LEN), np.uint8)
+
+
+def _is_v4_mapped(keys: Bytes) -> Bools:
+    """Which of the keys are those of IPv4 addresses."""
+    result: Bools = (keys[:, : len(V4_MAPPED)] == np.frombuffer(V4_MAPPED, np.uint8)).all(axis=1)
+    return result
 
 
 def _as_strings(keys: Bytes) -> NDArray[np.bytes_]:

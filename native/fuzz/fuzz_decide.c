@@ -19,10 +19,10 @@ static struct dp_engine *new_engine(uint8_t switches)
     };
     struct dp_peer peer = {.address = {[10] = 0xff, 0xff, 192, 168, 0, 202}, .id = 1, .generation = 1, .port = 8285};
     struct dp_config config = {
-        .sender4 = {10, 5, 1, 0},
-        .sender6 = {0xfd, 0x05, 0, 1},
-        .has_sender4 = 1,
-        .has_sender6 = 1,
+        .subnet4 = {[10] = 0xff, 0xff, 10, 5, 1},
+        .subnet6 = {0xfd, 0x05, 0, 1},
+        .subnet4_len = 120,
+        .subnet6_len = 64,
         .carry_tos = (switches & CARRY_TOS) != 0,
         .check_sender = !(switches & ANY_SENDER),
         .mtu = 1472,
@@ -53,6 +53,15 @@ static void check_forwarded(const uint8_t *before, const uint8_t *after, size_t 
     CHECK(!memcmp(before + same_from, after + same_from, len - same_from));
     if (is_v4(before) && dp_sum(before, dp_packet_header_len(before)) == 0xffff)
         CHECK(dp_sum(after, dp_packet_header_len(after)) == 0xffff);
+}
+
+/* What comes in is from a host of the peer's subnet, for a host of the node's own. */
+static void check_decapsulated(const uint8_t *packet)
+{
+    if (is_v4(packet))
+        CHECK(!memcmp(packet + 12, "\x0a\x05\x02", 3) && !memcmp(packet + 16, "\x0a\x05\x01", 3) && packet[19] != 255);
+    else
+        CHECK(!memcmp(packet + 8, "\xfd\x05\0\2\0\0\0\0", 8) && !memcmp(packet + 24, "\xfd\x05\0\1\0\0\0\0", 8));
 }
 
 static void check_error(const struct dp_packet *packet, const uint8_t *before)
@@ -106,6 +115,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t input_len)
     if (packet.verdict == DP_VERDICT_FORWARDED) {
         CHECK(packet.data == start && packet.len == len && packet.peer == 1);
         check_forwarded(before, start, len);
+        if (switches & DECAPSULATE)
+            check_decapsulated(start);
     } else {
         CHECK(packet.peer == NO_PEER && !memcmp(before, start, len));
         if (packet.egress == DP_EGRESS_TUN)

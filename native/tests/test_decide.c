@@ -4,8 +4,8 @@
 #include "packets.h"
 
 static const struct dp_config config = {
-    .sender4 = {10, 5, 1, 0},
-    .has_sender4 = 1,
+    .subnet4 = {[10] = 0xff, 0xff, 10, 5, 1},
+    .subnet4_len = 120,
     .carry_tos = 1,
     .check_sender = 1,
     .mtu = 1472,
@@ -38,7 +38,8 @@ static void test_an_error_is_built_in_scratch_memory(void)
     struct dp_key sender = dp_key_load(peer, 4);
 
     packet.len = packet.wire_len = (uint32_t)make_packet(received, &recipe);
-    put_be32(received + 12, 0x0a050202); /* from the peer's subnet */
+    put_be32(received + 12, 0x0a050202); /* from the peer's subnet to the node's own */
+    put_be32(received + 16, 0x0a050102);
     received[8] = 1;
     dp_decapsulate(engine->batch_worker, engine->routes, &packet, &sender, 1);
     CHECK(packet.verdict == DP_VERDICT_TTL_EXCEEDED && packet.egress == DP_EGRESS_TUN);

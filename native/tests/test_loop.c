@@ -65,7 +65,12 @@ static int bound_socket(struct sockaddr_in *address)
 
 static void begin(void)
 {
-    static const struct dp_config config = {.mtu = 1472, .check_sender = 1, .icmp_rate = 1, .icmp_burst = 1};
+    static const struct dp_config config = {.mtu = 1472,
+                                            .check_sender = 1,
+                                            .subnet4 = {[10] = 0xff, 0xff, 10, 5},
+                                            .subnet4_len = 112,
+                                            .icmp_rate = 1,
+                                            .icmp_burst = 1};
     struct dp_peer peers = {.address = {[10] = 0xff, 0xff, 127, 0, 0, 1}, .id = 1, .generation = 1};
     struct dp_prefix prefix = {.key = {[10] = 0xff, 0xff, 10, 5}, .length = 112, .peer = 1};
     struct sockaddr_in address;

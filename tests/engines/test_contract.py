@@ -16,9 +16,9 @@ from dataplane.routes import Peer, RouteSnapshot, address_key
 from dataplane.verdicts import Direction, Egress, Event, Verdict
 from tests.engines.conftest import MakeEngine
 from tests.unit.test_routes import random_address, random_network, scan
-from tests.vectors.golden import ADDRESS4, ADDRESS6
+from tests.vectors.golden import SUBNET4, SUBNET6
 
-CONFIG = EngineConfig(ADDRESS4, ADDRESS6, mtu=1472)
+CONFIG = EngineConfig(SUBNET4, SUBNET6, mtu=1472)
 PEER1 = Peer(1, ip_address("192.168.0.202"), 8285, (ip_network("10.5.2.0/24"), ip_network("fd05:2::/64")))
 PEER2 = Peer(2, ip_address("192.168.0.203"), 8285, (ip_network("10.5.3.0/24"),))
 BOTH = RouteSnapshot([PEER1, PEER2])
@@ -133,7 +133,7 @@ def test_traffic_is_counted_by_peer(make_engine: MakeEngine) -> None:
 
 
 def test_icmp_limit_holds_within_a_batch(make_engine: MakeEngine) -> None:
-    engine = make_engine(EngineConfig(ADDRESS4, ADDRESS6, mtu=1472, icmp_rate=10, icmp_burst=2))
+    engine = make_engine(EngineConfig(SUBNET4, SUBNET6, mtu=1472, icmp_rate=10, icmp_burst=2))
     lost = bytes(IP(src="10.5.1.2", dst="10.9.9.9") / UDP())
     batch = batch_of(*[lost] * 4)
     engine.encapsulate(batch, 10**9)

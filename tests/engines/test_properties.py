@@ -1,6 +1,7 @@
 """What holds for any packets: the engines agree, a batch may be cut anywhere, and scapy agrees with what comes out."""
 
 from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -18,9 +19,9 @@ from dataplane.routes import RouteSnapshot
 from dataplane.verdicts import Direction, Egress, Verdict
 from tests.engines.conftest import MakeEngine
 from tests.engines.packets import datagrams, good_packets, packets, snapshots
-from tests.vectors.golden import ADDRESS4, ADDRESS6
+from tests.vectors.golden import SUBNET4, SUBNET6
 
-NODE = EngineConfig(ADDRESS4, ADDRESS6, mtu=1472)
+NODE = EngineConfig(SUBNET4, SUBNET6, mtu=1472)
 STEP_NS = 300_000_000
 """Time between two batches: with 5 a second, one more ICMP error is due, and part of another."""
 
@@ -28,8 +29,8 @@ configs = st.builds(
     lambda **changes: replace(NODE, **changes),
     carry_tos=st.booleans(),
     check_sender=st.booleans(),
-    address4=st.sampled_from([ADDRESS4, ADDRESS4, None]),
-    address6=st.sampled_from([ADDRESS6, ADDRESS6, None]),
+    subnet4=st.sampled_from([SUBNET4, ip_network("10.5.1.0/25"), ip_network("10.5.2.2/31"), None]),
+    subnet6=st.sampled_from([SUBNET6, ip_network("fd05::/16"), None]),
     mtu=st.sampled_from([68, 600, 1472]),
     icmp_rate=st.sampled_from([0, 5, 1000]),
     icmp_burst=st.integers(0, 3),
@@ -101,6 +102,24 @@ def test_engines_agree(
     oracle = prepare(PythonEngine(config), routes, mtus)
     assert decide(engine, way, batches, STEP_NS) == decide(oracle, way, batches, STEP_NS)
     assert counted(engine.counters()) == counted(oracle.counters())
+
+
+@settings(max_examples=150, deadline=None)
+@given(config=configs, routes=snapshots(), content=traffic)
+def test_what_comes_in_is_from_a_peer_and_for_this_node(
+    make_engine: MakeEngine, config: EngineConfig, routes: RouteSnapshot, content: list[tuple[bytes, bytes, int]]
+) -> None:
+    """By the ipaddress module's notion of addresses: a host of a peer's subnet speaks to a host of this node's."""
+    for decided in decide(prepare(make_engine(config), routes, {}), Direction.DECAP, [content], STEP_NS):
+        if decided.verdict != Verdict.FORWARDED:
+            continue
+        layers = parsed(decided.content)
+        source, destination = ip_address(layers.src), ip_address(layers.dst)
+        assert any(source in subnet for subnet in routes.peers[decided.next_hop].subnets)
+        assert not (source.is_loopback or source.is_multicast or source.is_unspecified)
+        own = config.subnet4 if destination.version == 4 else config.subnet6
+        assert own is not None
+        assert destination in (own if own.version == 6 else [own[0], *own.hosts()])
 
 
 @settings(max_examples=50, deadline=None)
@@ -176,13 +195,13 @@ def icmp_error(reason: Verdict, packet: bytes) -> bytes:
             Verdict.TTL_EXCEEDED: ICMP(type=11, code=0),
             Verdict.TOO_BIG: ICMP(type=3, code=4, nexthopmtu=NODE.mtu),
         }[reason]
-        return bytes(IP(src=ADDRESS4, dst=source, tos=0xC0, id=0, ttl=64) / icmp / Raw(packet[: 576 - 28]))
+        return bytes(IP(src=SUBNET4[0], dst=source, tos=0xC0, id=0, ttl=64) / icmp / Raw(packet[: 576 - 28]))
     icmp6 = {
         Verdict.NO_ROUTE: ICMPv6DestUnreach(code=0),
         Verdict.TTL_EXCEEDED: ICMPv6TimeExceeded(code=0),
         Verdict.TOO_BIG: ICMPv6PacketTooBig(mtu=NODE.mtu),
     }[reason]
-    return bytes(IPv6(src=ADDRESS6, dst=source, hlim=64) / icmp6 / Raw(packet[: 1280 - 48]))
+    return bytes(IPv6(src=SUBNET6[0], dst=source, hlim=64) / icmp6 / Raw(packet[: 1280 - 48]))
 
 
 def with_ttl_lowered(packet: bytes) -> bytes:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_network
 
 import pytest
 
@@ -47,7 +47,7 @@ def sender_forwarder_receiver(
             "link set udplane0 mtu 1472 up",
             "route add 10.254.0.0/16 dev udplane0 src 10.254.1.0",
         )
-        config = EngineConfig(IPv4Address("10.254.1.0"), None, mtu=1472)
+        config = EngineConfig(IPv4Network("10.254.1.0/24"), None, mtu=1472)
         forwarder = Forwarder(load_engine(engine, config), tun, underlay)
         stack.callback(forwarder.stop)
         sender = stack.enter_context(node.netns.socket(socket.AF_INET, socket.SOCK_DGRAM))

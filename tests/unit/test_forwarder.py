@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
@@ -31,7 +31,7 @@ class Node:
 
     def __init__(self, number: int, wire: Wire, **changes: object) -> None:
         self.address = UNDERLAY[number - 1]
-        config = EngineConfig(IPv4Address(f"10.5.{number}.0"), IPv6Address(f"fd05:{number}::"), mtu=1472)
+        config = EngineConfig(IPv4Network(f"10.5.{number}.0/24"), IPv6Network(f"fd05:{number}::/64"), mtu=1472)
         self.engine = PythonEngine(replace(config, **changes))  # type: ignore[arg-type]
         self.tun = MemoryTun()
         self.loop = BatchLoop(self.engine, self.tun, MemoryUnderlay(wire, self.address), slots=4)
@@ -213,7 +213,7 @@ def errors() -> list[Exception]:
 
 @pytest.fixture
 def forwarder(ends: tuple[PairTun, QuietUnderlay], errors: list[Exception]) -> Iterator[Forwarder]:
-    config = EngineConfig(IPv4Address("10.5.1.0"), IPv6Address("fd05:1::"), mtu=1472)
+    config = EngineConfig(IPv4Network("10.5.1.0/24"), IPv6Network("fd05:1::/64"), mtu=1472)
     made = Forwarder(PythonEngine(config), *ends, on_error=errors.append)
     made.set_routes(routes_to(2))
     made.start()

@@ -7,7 +7,7 @@ import re
 import tomllib
 from dataclasses import dataclass, field
 from functools import cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from dataplane.routes import Peer, RouteSnapshot
 from dataplane.verdicts import Direction, Egress, Event, Verdict
 
 FILE = Path(__file__).with_name("packets.toml")
-ADDRESS4, ADDRESS6 = IPv4Address("10.5.1.0"), IPv6Address("fd05:1::")
-"""The node's addresses on its TUN."""
+SUBNET4, SUBNET6 = IPv4Network("10.5.1.0/24"), IPv6Network("fd05:1::/64")
+"""The node's own subnets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Case:
     icmp_rate: int = 1000
     carry_tos: bool = True
     check_sender: bool = True
-    no_address: list[int] = field(default_factory=list)
+    no_subnet: list[int] = field(default_factory=list)
     path_mtus: dict[str, int] = field(default_factory=dict)
     source: str = "192.168.0.202"
     outer_tos: int = 0
@@ -48,8 +48,8 @@ class Case:
     def config(self) -> EngineConfig:
         """The configuration of the engine."""
         return EngineConfig(
-            address4=None if 4 in self.no_address else ADDRESS4,
-            address6=None if 6 in self.no_address else ADDRESS6,
+            subnet4=None if 4 in self.no_subnet else SUBNET4,
+            subnet6=None if 6 in self.no_subnet else SUBNET6,
             mtu=self.mtu,
             carry_tos=self.carry_tos,
             check_sender=self.check_sender,
