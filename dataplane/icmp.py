@@ -128,22 +128,19 @@ def put_error(arena: memoryview, start: int, length: int, reason: Verdict, sende
 class TokenBucket:
     """Lets through `rate` events a second in the long run, and `burst` at once; a rate of 0 lets none through.
 
-    Whole nanoseconds only, so that every implementation answers alike: an event costs 1e9 // rate of them.
+    Whole nanoseconds only, so that every implementation answers alike: an event costs 1e9 // rate of them. What is
+    saved up is told by the time when the bucket will be full again (the generic cell rate algorithm, ITU-T I.371).
     """
 
     def __init__(self, rate: int, burst: int) -> None:
-        self._cost = 10**9 // rate if rate else None
-        self._capacity = burst * self._cost if self._cost is not None else 0
-        self._credit = self._capacity
-        self._last_ns = 0
+        self._cost = 10**9 // rate if rate else 1
+        self._capacity = burst * self._cost if rate else 0
+        self._full_at_ns = 0
 
     def take(self, now_ns: int) -> bool:
         """Whether one more event may happen at `now_ns`; if so, it is paid for."""
-        if self._cost is None:
+        paid = max(self._full_at_ns, now_ns) + self._cost
+        if paid - now_ns > self._capacity:
             return False
-        self._credit = min(self._capacity, self._credit + max(0, now_ns - self._last_ns))
-        self._last_ns = now_ns
-        if self._credit < self._cost:
-            return False
-        self._credit -= self._cost
+        self._full_at_ns = paid
         return True

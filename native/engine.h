@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 
+#include "bucket.h"
 #include "icmp.h"
 #include "offload.h"
 #include "routes.h"

@@ -16,36 +16,6 @@
 #define V6_DESTINATION           60
 #define V6_MAX_EXTENSION_HEADERS 8
 #define V6_EXTENSION_MIN_LEN     8
-#define NANOSECONDS              1000000000U
-
-void dp_bucket_init(struct dp_bucket *bucket, uint32_t rate, uint32_t burst)
-{
-    atomic_flag_clear(&bucket->lock);
-    bucket->cost = rate ? NANOSECONDS / rate : 0;
-    bucket->capacity = bucket->credit = burst * bucket->cost;
-    bucket->last_ns = 0;
-}
-
-int dp_bucket_take(struct dp_bucket *bucket, uint64_t now_ns)
-{
-    int paid;
-
-    if (bucket->cost == 0)
-        return 0;
-    while (atomic_flag_test_and_set_explicit(&bucket->lock, memory_order_acquire))
-        ;
-    if (now_ns > bucket->last_ns) {
-        uint64_t earned = now_ns - bucket->last_ns;
-        uint64_t room = bucket->capacity - bucket->credit;
-        bucket->credit += earned < room ? earned : room;
-    }
-    bucket->last_ns = now_ns;
-    paid = bucket->credit >= bucket->cost;
-    if (paid)
-        bucket->credit -= bucket->cost;
-    atomic_flag_clear_explicit(&bucket->lock, memory_order_release);
-    return paid;
-}
 
 static int v4_may_answer(const uint8_t *packet, size_t len)
 {

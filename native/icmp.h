@@ -1,8 +1,7 @@
-/* icmp.h - ICMP errors: whether a packet may be answered with one, how it is built, and how many may go out. */
+/* icmp.h - ICMP errors: whether a packet may be answered with one, and how it is built. */
 #ifndef DP_ICMP_H
 #define DP_ICMP_H
 
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,39 +15,6 @@
 
 /* Bytes of a place where an error can be built together with the packet that it quotes. */
 #define DP_ICMP_SCRATCH (DP_ICMP_HEADROOM + DP_ICMP_MAX_LEN)
-
-/**
- * struct dp_bucket - lets through some events a second in the long run, and a burst at once
- * @lock: held for the few instructions of dp_bucket_take(), since workers share a bucket
- * @cost: nanoseconds that an event costs; 0 when none may happen
- * @capacity: nanoseconds that can be saved up
- * @credit: nanoseconds saved up
- * @last_ns: when @credit was right
- */
-struct dp_bucket {
-    atomic_flag lock;
-    uint64_t cost;
-    uint64_t capacity;
-    uint64_t credit;
-    uint64_t last_ns;
-};
-
-/**
- * dp_bucket_init() - a full bucket
- * @bucket: the bucket
- * @rate: events a second; 0 for none ever
- * @burst: events at once
- */
-void dp_bucket_init(struct dp_bucket *bucket, uint32_t rate, uint32_t burst);
-
-/**
- * dp_bucket_take() - pay for one event
- * @bucket: the bucket
- * @now_ns: the time
- *
- * Return: whether the event may happen.
- */
-int dp_bucket_take(struct dp_bucket *bucket, uint64_t now_ns);
 
 /**
  * dp_icmp_answers() - whether a verdict is one that is answered with an ICMP error

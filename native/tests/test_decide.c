@@ -1,4 +1,4 @@
-/* test_decide.c - decisions on what no engine test can reach from Python: scratch memory, super-packets, the bucket. */
+/* test_decide.c - decisions on what no engine test can reach from Python: scratch memory, super-packets. */
 #include "check.h"
 #include "decide.h"
 #include "packets.h"
@@ -65,22 +65,9 @@ static void test_a_super_packet_is_measured_by_its_segments(void)
     dp_engine_free(engine);
 }
 
-static void test_bucket(void)
-{
-    struct dp_bucket bucket;
-
-    dp_bucket_init(&bucket, 10, 2);
-    CHECK(dp_bucket_take(&bucket, 5) && dp_bucket_take(&bucket, 5) && !dp_bucket_take(&bucket, 5));
-    CHECK(!dp_bucket_take(&bucket, 100000004) && dp_bucket_take(&bucket, 100000005));
-    CHECK(!dp_bucket_take(&bucket, 7)); /* a clock that goes backwards earns nothing */
-    dp_bucket_init(&bucket, 0, 2);
-    CHECK(!dp_bucket_take(&bucket, 5));
-}
-
 int main(void)
 {
     RUN(test_an_error_is_built_in_scratch_memory);
     RUN(test_a_super_packet_is_measured_by_its_segments);
-    RUN(test_bucket);
     return 0;
 }
