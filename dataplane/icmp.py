@@ -128,19 +128,59 @@ def put_error(arena: memoryview, start: int, length: int, reason: Verdict, sende
 class TokenBucket:
     """Lets through `rate` events a second in the long run, and `burst` at once; a rate of 0 lets none through.
 
-    Whole nanoseconds only, so that every implementation answers alike: an event costs 1e9 // rate of them. What is
-    saved up is told by the time when the bucket will be full again (the generic cell rate algorithm, ITU-T I.371).
+    With `part`, it is that part of both, but not less than one event at once. Whole nanoseconds only, so that every
+    implementation answers alike: an event costs 1e9 // rate of them. What is saved up is told by the time when the
+    bucket will be full again (the generic cell rate algorithm, ITU-T I.371).
     """
 
-    def __init__(self, rate: int, burst: int) -> None:
-        self._cost = 10**9 // rate if rate else 1
-        self._capacity = burst * self._cost if rate else 0
+    def __init__(self, rate: int, burst: int, part: int = 1) -> None:
+        self.cost_ns = part * (10**9 // rate) if rate else 1
+        self._capacity = max(1, burst // part) * self.cost_ns if rate and burst else 0
         self._full_at_ns = 0
 
-    def take(self, now_ns: int) -> bool:
-        """Whether one more event may happen at `now_ns`; if so, it is paid for."""
-        paid = max(self._full_at_ns, now_ns) + self._cost
-        if paid - now_ns > self._capacity:
+    def take(self, now_ns: int, reserve_ns: int = 0) -> bool:
+        """Whether one more event may happen at `now_ns` and leave `reserve_ns` in the bucket; if so, it is paid for."""
+        paid = max(self._full_at_ns, now_ns) + self.cost_ns
+        if paid - now_ns > self._capacity - reserve_ns:
             return False
         self._full_at_ns = paid
         return True
+
+
+SOURCE_PART = 8
+"""What one source gets of the limit, as the divisor."""
+
+N_SOURCES = 1024
+"""Buckets for sources, who share them by a hash of the address: memory stays the same however many there are."""
+
+
+class ErrorLimit:
+    """How many ICMP errors may go out: `rate` a second in all, `burst` at once.
+
+    Nobody can use it up for others. Each source has a bucket of its own for its path MTU messages and one for all else,
+    an eighth of the whole each. And half of the burst is kept for path MTU messages, without which connections stall,
+    while of the others a program learns what a timeout would tell it, too.
+    """
+
+    def __init__(self, rate: int, burst: int) -> None:
+        self._limits = rate, burst
+        self._all = TokenBucket(rate, burst)
+        self._reserve_ns = burst // 2 * self._all.cost_ns
+        self._sources: dict[int, TokenBucket] = {}
+
+    def take(self, reason: Verdict, source: bytes, now_ns: int) -> bool:
+        """Whether an error for `reason` may go to `source`, 16 bytes, at `now_ns`; if so, it is paid for."""
+        too_big = reason == Verdict.TOO_BIG
+        number = hash_source(source, too_big)
+        bucket = self._sources.get(number)
+        if bucket is None:
+            bucket = self._sources[number] = TokenBucket(*self._limits, SOURCE_PART)
+        return bucket.take(now_ns) and self._all.take(now_ns, 0 if too_big else self._reserve_ns)
+
+
+def hash_source(source: bytes, too_big: bool) -> int:
+    """The number of a source's bucket: FNV-1a in 32 bits over the address and one byte for the kind of error."""
+    result = 0x811C9DC5
+    for byte in (*source, too_big):
+        result = (result ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return (result ^ result >> 16) % N_SOURCES

@@ -16,9 +16,12 @@ from types import MappingProxyType
 
 from dataplane.addresses import Address, Network
 from dataplane.batch import NO_PEER
-from dataplane.packet import V4_MAPPED
+from dataplane.packet import V4_MAPPED, is_v4_mapped
 
 ADDRESS_BITS = 128
+
+V4_PREFIX_BITS = 96
+"""Bits that all keys of IPv4 addresses begin with."""
 
 
 def address_key(address: Address) -> bytes:
@@ -72,8 +75,13 @@ class RouteSnapshot:
         self.senders = frozenset(address_key(peer.address) for peer in self.peers.values())
 
     def lookup(self, key: bytes) -> int:
-        """The id of the peer whose subnet covers the address `key` best, or NO_PEER."""
+        """The id of the peer whose subnet covers the address `key` best, or NO_PEER.
+
+        A short prefix of IPv6 addresses, such as ::/0, does not cover the keys of IPv4 addresses.
+        """
         for length, table in self.prefixes.items():
+            if length < V4_PREFIX_BITS and is_v4_mapped(key):
+                break
             peer = table.get(mask(key, length))
             if peer is not None:
                 return peer

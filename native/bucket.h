@@ -40,23 +40,31 @@ static inline void dp_bucket_init(struct dp_bucket *bucket, uint32_t rate, uint3
 }
 
 /**
- * dp_bucket_take() - pay for one event
- * @bucket: the bucket
+ * dp_bucket_pay() - pay for one event out of a bucket that is only a number
+ * @full_at_ns: when the bucket is full again
+ * @cost: nanoseconds that the event costs
+ * @capacity: nanoseconds that can be saved up, less what has to be left over
  * @now_ns: the time; may be a little earlier than another thread's
  *
  * Return: whether the event may happen.
  */
-static inline int dp_bucket_take(struct dp_bucket *bucket, uint64_t now_ns)
+static inline int dp_bucket_pay(_Atomic uint64_t *full_at_ns, uint64_t cost, uint64_t capacity, uint64_t now_ns)
 {
-    uint64_t full_at = atomic_load_explicit(&bucket->full_at_ns, memory_order_relaxed), paid;
+    uint64_t full_at = atomic_load_explicit(full_at_ns, memory_order_relaxed), paid;
 
     do {
-        paid = (full_at > now_ns ? full_at : now_ns) + bucket->cost;
-        if (paid - now_ns > bucket->capacity)
+        paid = (full_at > now_ns ? full_at : now_ns) + cost;
+        if (paid - now_ns > capacity)
             return 0;
-    } while (!atomic_compare_exchange_weak_explicit(&bucket->full_at_ns, &full_at, paid, memory_order_relaxed,
-                                                    memory_order_relaxed));
+    } while (
+        !atomic_compare_exchange_weak_explicit(full_at_ns, &full_at, paid, memory_order_relaxed, memory_order_relaxed));
     return 1;
+}
+
+/* Pay for one event; returns whether it may happen. */
+static inline int dp_bucket_take(struct dp_bucket *bucket, uint64_t now_ns)
+{
+    return dp_bucket_pay(&bucket->full_at_ns, bucket->cost, bucket->capacity, now_ns);
 }
 
 #endif

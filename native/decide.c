@@ -35,9 +35,10 @@ void dp_refuse(struct dp_worker *worker, struct dp_packet *packet, enum dp_verdi
     if (!dp_icmp_answers(reason))
         return;
     int v4 = is_v4(packet->data);
+    struct dp_key source = dp_packet_source(packet->data);
     if (!(v4 ? config->subnet4_len : config->subnet6_len) || !dp_icmp_may_answer(packet->data, packet->len)) {
         event = DP_EVENT_ICMP_UNFIT;
-    } else if (!dp_bucket_take(&worker->engine->bucket, now_ns)) {
+    } else if (!dp_limit_take(&worker->engine->limit, reason, &source, now_ns)) {
         event = DP_EVENT_ICMP_LIMITED;
     } else {
         event = DP_EVENT_ICMP_SENT;

@@ -28,7 +28,7 @@ struct dp_engine *dp_engine_new(const struct dp_config *config)
     engine->config = *config;
     engine->own[0] = own_subnet(config->subnet6, config->subnet6_len, 0);
     engine->own[1] = own_subnet(config->subnet4, config->subnet4_len, 1);
-    dp_bucket_init(&engine->bucket, config->icmp_rate, config->icmp_burst);
+    dp_limit_init(&engine->limit, config->icmp_rate, config->icmp_burst);
     dp_features_init(&engine->features, config->unwanted_features);
     if (dp_routes_new(NULL, 0, NULL, 0, &routes)) {
         free(engine);

@@ -11,8 +11,8 @@
 
 #include <stdatomic.h>
 
-#include "bucket.h"
 #include "icmp.h"
+#include "limit.h"
 #include "offload.h"
 #include "routes.h"
 
@@ -57,7 +57,7 @@ struct dp_worker {
  * struct dp_engine - what all workers share
  * @config: never changes
  * @own: the node's own subnets, IPv6 and IPv4, by is_v4(); never change either
- * @bucket: limits ICMP errors
+ * @limit: on ICMP errors
  * @features: what the kernel lets the loop do
  * @routes: the snapshot in use
  * @epoch: how often @routes was replaced
@@ -67,7 +67,7 @@ struct dp_worker {
 struct dp_engine {
     struct dp_config config;
     struct dp_own_subnet own[2];
-    struct dp_bucket bucket;
+    struct dp_limit limit;
     struct dp_features features;
     _Atomic(struct dp_routes *) routes;
     _Atomic uint64_t epoch;

@@ -4,7 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define KEY_BITS 128
+#define KEY_BITS       128
+#define V4_PREFIX_BITS 96 /* all keys of IPv4 addresses begin with */
 
 static inline size_t hash(const struct dp_key *key)
 {
@@ -131,6 +132,8 @@ void dp_routes_free(struct dp_routes *routes)
 int32_t dp_routes_lookup(const struct dp_routes *routes, const struct dp_key *key)
 {
     for (size_t i = 0; i < routes->n_tables; i++) {
+        if (routes->tables[i].length < V4_PREFIX_BITS && dp_key_is_v4(key))
+            break; /* a short prefix of IPv6 addresses does not cover IPv4 */
         struct dp_key prefix = dp_key_masked(key, &routes->tables[i].mask);
         int32_t peer = find_slot(&routes->tables[i], &prefix)->value;
         if (peer != NO_PEER)

@@ -7,8 +7,8 @@ from dataplane.addresses import Network
 from dataplane.batch import NO_PEER, PacketBatch
 from dataplane.counters import Counters
 from dataplane.engine import EngineConfig
-from dataplane.icmp import TYPE_AND_CODE, TokenBucket, may_answer, put_error
-from dataplane.packet import change_ttl, family_of
+from dataplane.icmp import TYPE_AND_CODE, ErrorLimit, may_answer, put_error
+from dataplane.packet import change_ttl, family_of, source_key
 from dataplane.routes import RouteSnapshot
 from dataplane.verdicts import Direction, Egress, Event, Verdict
 
@@ -22,7 +22,7 @@ class BatchEngine:
         self.path_mtus: dict[int, int] = {}
         """Learned for a peer id: bytes of the largest inner packet, below config.mtu."""
         self._counters = Counters()
-        self._bucket = TokenBucket(config.icmp_rate, config.icmp_burst)
+        self._limit = ErrorLimit(config.icmp_rate, config.icmp_burst)
         self._icmp_senders = {4: _first_address(config.subnet4), 6: _first_address(config.subnet6)}
 
     def set_routes(self, snapshot: RouteSnapshot) -> None:
@@ -72,7 +72,7 @@ class BatchEngine:
         sender = self._icmp_senders[family_of(packet).version]
         if not sender or not may_answer(packet):
             event = Event.ICMP_UNFIT
-        elif not self._bucket.take(now_ns):
+        elif not self._limit.take(reason, source_key(packet), now_ns):
             event = Event.ICMP_LIMITED
         else:
             event = Event.ICMP_SENT

@@ -23,7 +23,7 @@ from dataplane.batch import ADDRESS_LEN, NO_PEER, PacketBatch
 from dataplane.engine import EngineConfig
 from dataplane.engines.base import BatchEngine
 from dataplane.packet import ECN_AFTER_TUNNEL, ECN_LOST, IPV4, IPV6, V4_CHECKSUM, V4_MAPPED
-from dataplane.routes import ADDRESS_BITS, RouteSnapshot, address_key, prefix_length
+from dataplane.routes import ADDRESS_BITS, V4_PREFIX_BITS, RouteSnapshot, address_key, prefix_length
 from dataplane.verdicts import Egress, Verdict
 
 Bytes = NDArray[np.uint8]
@@ -226,6 +226,7 @@ def _own_subnet(subnet: Network) -> _OwnSubnet:
 class _PrefixArray(NamedTuple):
     """All prefixes of one length."""
 
+    length: int
     mask: Bytes
     prefixes: NDArray[np.bytes_]
     """Sorted."""
@@ -247,10 +248,12 @@ class _RouteArrays:
     def lookup(self, keys: Bytes) -> Ints:
         """The peer id whose prefix covers each key best, or NO_PEER."""
         peer = np.full(len(keys), NO_PEER)
-        for mask, prefixes, peers in self._by_length:
+        for length, mask, prefixes, peers in self._by_length:
             wanted = _as_strings(keys & mask)
             at = np.minimum(np.searchsorted(prefixes, wanted), len(prefixes) - 1)
             found = (peer == NO_PEER) & (prefixes[at] == wanted)
+            if length < V4_PREFIX_BITS:
+                found &= ~_is_v4_mapped(keys)
             peer[found] = peers[at[found]]
         return peer
 
@@ -262,6 +265,7 @@ class _RouteArrays:
 def _prefix_array(length: int, table: Mapping[bytes, int]) -> _PrefixArray:
     prefixes = sorted(table)
     return _PrefixArray(
+        length,
         _mask(length),
         np.array(prefixes, f"S{ADDRESS_LEN}"),
         np.array([table[prefix] for prefix in prefixes]),

@@ -94,7 +94,8 @@ datagrams = st.tuples(packets, st.sampled_from(UNDERLAY).map(lambda a: address_k
 
 _lengths4, _lengths6 = st.sampled_from([24, 24, 22, 16, 0, 25, 32]), st.sampled_from([64, 64, 32, 16, 0, 65, 128])
 _v4_subnets = st.builds(lambda a, n: ip_network(f"{a}/{n}", strict=False), v4_addresses, _lengths4)
-_v6_subnets = st.builds(lambda a, n: ip_network(f"{a}/{n}", strict=False), v6_addresses, _lengths6)
+_v6_leased = v6_addresses.filter(lambda address: "ffff:10." not in address)  # no lease is for an IPv4-mapped subnet
+_v6_subnets = st.builds(lambda a, n: ip_network(f"{a}/{n}", strict=False), _v6_leased, _lengths6)
 _subnet_lists = st.lists(_v4_subnets | _v6_subnets, min_size=1, max_size=4).map(tuple)
 
 

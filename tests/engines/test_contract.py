@@ -2,6 +2,7 @@
 
 import random
 import sys
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -10,7 +11,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.packet import Raw
 
 from dataplane.batch import MAX_PACKET, NO_PEER, PacketBatch
-from dataplane.engine import EngineConfig, load_engine
+from dataplane.engine import Engine, EngineConfig, load_engine
 from dataplane.errors import ConfigError
 from dataplane.routes import Peer, RouteSnapshot, address_key
 from dataplane.verdicts import Direction, Egress, Event, Verdict
@@ -132,15 +133,63 @@ def test_traffic_is_counted_by_peer(make_engine: MakeEngine) -> None:
     assert (two.tx_packets, two.rx_packets, two.last_rx_ns) == (1, 0, 0)
 
 
-def test_icmp_limit_holds_within_a_batch(make_engine: MakeEngine) -> None:
-    engine = make_engine(EngineConfig(SUBNET4, SUBNET6, mtu=1472, icmp_rate=10, icmp_burst=2))
-    lost = bytes(IP(src="10.5.1.2", dst="10.9.9.9") / UDP())
-    batch = batch_of(*[lost] * 4)
-    engine.encapsulate(batch, 10**9)
-    assert list(batch.egress) == [Egress.TUN, Egress.TUN, Egress.NONE, Egress.NONE]
-    later = batch_of(lost, lost)
-    engine.encapsulate(later, 10**9 + 10**8)
-    assert list(later.egress) == [Egress.TUN, Egress.NONE]
+LIMITED = EngineConfig(SUBNET4, SUBNET6, mtu=1472, icmp_rate=10, icmp_burst=16)
+
+
+def lost_from(pod: int) -> bytes:
+    return bytes(IP(src=f"10.5.1.{pod}", dst="10.9.9.9") / UDP())
+
+
+def too_big_from(pod: int) -> bytes:
+    return bytes(IP(src=f"10.5.1.{pod}", dst="10.5.2.2", flags="DF") / UDP() / Raw(bytes(1500)))
+
+
+def answered(engine: Engine, packets: list[bytes], now_ns: int) -> int:
+    """How many of the packets an ICMP error is sent about."""
+    before = engine.counters().events[Event.ICMP_SENT]
+    batch = batch_of(*packets)
+    engine.encapsulate(batch, now_ns)
+    sent = engine.counters().events[Event.ICMP_SENT] - before
+    assert list(batch.egress).count(Egress.TUN) == sent
+    return sent
+
+
+def limited_engine(make_engine: MakeEngine) -> Engine:
+    engine = make_engine(LIMITED)
+    engine.set_routes(BOTH)
+    return engine
+
+
+def test_icmp_errors_of_all_sources_are_limited(make_engine: MakeEngine) -> None:
+    """Half of the burst at once, since the other half is for path MTUs, and then the rate, also within a batch."""
+    engine = limited_engine(make_engine)
+    lost = [lost_from(pod) for pod in range(2, 250)]
+    assert answered(engine, lost, now_ns=10**9) == 8
+    assert answered(engine, lost, now_ns=10**9 + 10**8) == 1
+    assert answered(engine, lost, now_ns=10**9 + 10**8) == 0
+    assert engine.counters().events[Event.ICMP_LIMITED] == 3 * len(lost) - 9
+
+
+def test_one_source_cannot_use_up_the_icmp_errors_of_others(make_engine: MakeEngine) -> None:
+    engine = limited_engine(make_engine)
+    assert answered(engine, [lost_from(2)] * 100, now_ns=10**9) == 2
+    assert answered(engine, [lost_from(3)] * 100, now_ns=10**9) == 2
+    assert answered(engine, [lost_from(2)] * 100, now_ns=10**9 + 8 * 10**8) == 1, "an eighth of ten a second"
+
+
+def test_a_flood_without_route_does_not_hold_back_path_mtus(make_engine: MakeEngine) -> None:
+    """Neither that of the same source nor that of all others."""
+    engine = limited_engine(make_engine)
+    for now_ns in range(10**9, 3 * 10**9, 10**7):
+        answered(engine, [lost_from(pod) for pod in range(2, 102)], now_ns)
+    assert answered(engine, [too_big_from(2)], 3 * 10**9) == 1
+    assert answered(engine, [too_big_from(pod) for pod in range(100, 250)], 3 * 10**9) >= 7
+
+
+def test_a_rate_of_zero_is_no_icmp_error_at_all(make_engine: MakeEngine) -> None:
+    engine = make_engine(replace(LIMITED, icmp_rate=0))
+    engine.set_routes(BOTH)
+    assert answered(engine, [lost_from(2), too_big_from(2)], now_ns=10**9) == 0
 
 
 def test_a_slot_may_be_smaller_than_a_header(make_engine: MakeEngine) -> None:

@@ -33,7 +33,7 @@ configs = st.builds(
     subnet6=st.sampled_from([SUBNET6, ip_network("fd05::/16"), None]),
     mtu=st.sampled_from([68, 600, 1472]),
     icmp_rate=st.sampled_from([0, 5, 1000]),
-    icmp_burst=st.integers(0, 3),
+    icmp_burst=st.integers(0, 20),
 )
 path_mtus = st.dictionaries(st.integers(0, 12), st.integers(0, 1500), max_size=3)
 traffic = st.lists(datagrams, max_size=12)

@@ -1,6 +1,7 @@
 """The limit on ICMP errors. What is answered and how is told by the golden packets."""
 
-from dataplane.icmp import TokenBucket
+from dataplane.icmp import N_SOURCES, ErrorLimit, TokenBucket, hash_source
+from dataplane.verdicts import Verdict
 
 SECOND_NS = 10**9
 
@@ -35,3 +36,15 @@ def test_over_a_minute_the_rate_is_kept() -> None:
 def test_none_at_all() -> None:
     assert not TokenBucket(rate=0, burst=50).take(SECOND_NS)
     assert not TokenBucket(rate=50, burst=0).take(SECOND_NS)
+
+
+def test_memory_stays_the_same_however_many_sources_there_are() -> None:
+    limit = ErrorLimit(rate=1000, burst=50)
+    for number in range(3 * N_SOURCES):
+        limit.take(Verdict.NO_ROUTE, number.to_bytes(16), SECOND_NS)
+    assert len(limit._sources) <= N_SOURCES
+
+
+def test_the_pods_of_a_node_are_spread_over_the_buckets() -> None:
+    pods = [hash_source(bytes(10) + b"\xff\xff" + bytes([10, 5, 1, pod]), False) for pod in range(2, 112)]
+    assert len(set(pods)) > 0.9 * len(pods)
