@@ -33,6 +33,8 @@ class PacketBatch:
     - `verdict` (uint8): a Verdict        - `egress` (uint8): an Egress
     - `next_hop` (int32): peer id of a forwarded packet, else NO_PEER. Encapsulation sets the receiver, decapsulation
       the sender
+    - `fragment_len` (uint32): bytes of the largest fragment that a packet to be sent is cut into; 0: it is sent whole
+    - `no_df` (uint8): 1 when a packet to be sent goes in a datagram without DF, for the kernel and routers to fragment
     - `tos` (uint8): TOS or traffic class byte of the outer header: as received, or as to be sent once forwarded
     - `source` (16 bytes each): underlay address that a datagram came from, network byte order
 
@@ -51,6 +53,8 @@ class PacketBatch:
         self.received = memoryview(bytearray(4 * slots)).cast("I")
         self.verdict = memoryview(bytearray(slots))
         self.egress = memoryview(bytearray(slots))
+        self.fragment_len = memoryview(bytearray(4 * slots)).cast("I")
+        self.no_df = memoryview(bytearray(slots))
         self.next_hop = memoryview(bytearray(4 * slots)).cast("i")
         self.tos = memoryview(bytearray(slots))
         self.source = memoryview(bytearray(ADDRESS_LEN * slots))
@@ -77,6 +81,7 @@ class PacketBatch:
         self.verdict[i] = Verdict.FORWARDED
         self.egress[i] = Egress.NONE
         self.next_hop[i] = NO_PEER
+        self.fragment_len[i] = self.no_df[i] = 0
         self.tos[i] = tos
         self.source[ADDRESS_LEN * i : ADDRESS_LEN * (i + 1)] = source
         self.count = i + 1

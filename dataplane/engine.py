@@ -14,8 +14,13 @@ Encapsulation (a packet read from the TUN):
 1. the header is there and true: TRUNCATED, BAD_VERSION, BAD_HEADER, BAD_LENGTH
 2. a lease covers the destination: else NO_ROUTE, ICMP net unreachable. Nobody owns an IPv4-mapped IPv6 address
 3. TTL or hop limit above 1: else TTL_EXCEEDED, ICMP time exceeded
-4. not larger than the path to that peer carries: else TOO_BIG, ICMP fragmentation needed or packet too big
+4. not larger than the path to that peer carries, or IPv4 without DF, which is cut into fragments (`fragment`): else
+   TOO_BIG, ICMP fragmentation needed or packet too big
 5. TTL lowered by one (RFC 1624), outer TOS from the inner one (RFC 6040), FORWARDED to the UNDERLAY
+
+What a path carries is what is configured or what was learned, but never less than `EngineConfig.least_mtu`: where the
+kernel says less, the outer datagram goes without DF and is fragmented on its way (RFC 2473 7.2), so that nobody who
+forges an ICMP error stops a pod.
 
 Decapsulation (a datagram read from the underlay):
 1. it comes from the address of a known lease: else UNKNOWN_SENDER
@@ -94,6 +99,8 @@ class EngineConfig:
     check_sender: bool = True
     """Accept a lease's packets only from its own underlay address. Off for peers behind NAT: any address, but the
     inner source must still lie in some peer's lease."""
+    least_mtu: int = 0
+    """Bytes of an inner packet that every path has to carry, whatever the kernel says of it."""
     icmp_rate: int = 1000
     """ICMP errors a second at most, in the long run."""
     icmp_burst: int = 50
@@ -101,8 +108,18 @@ class EngineConfig:
     loop: LoopOptions = LoopOptions()
 
 
+@dataclass(frozen=True, slots=True)
+class LearnedMtu:
+    """What the kernel said of the path to a peer."""
+
+    mtu: int
+    """Bytes of the largest inner packet, less than is configured, and maybe less than `EngineConfig.least_mtu`."""
+    since_ns: int
+    """When it said so first, monotonic clock."""
+
+
 class Engine(Protocol):
-    """Decides about batches of packets. Used by one thread; any other may read `config`, `path_mtu` and `counters`.
+    """Decides about batches of packets. Used by one thread; any other may read `config`, the MTUs and `counters`.
 
     A LoopEngine is in use by its own threads, so there `set_routes` and `set_path_mtu` may be called by any thread too.
     """
@@ -114,14 +131,17 @@ class Engine(Protocol):
     def set_routes(self, snapshot: RouteSnapshot) -> None:
         """Use these routes from the next batch on. Forgets path MTUs and counts of peers that are gone."""
 
-    def set_path_mtu(self, peer: int, mtu: int) -> None:
+    def set_path_mtu(self, peer: int, mtu: int, now_ns: int) -> None:
         """Note that peer id `peer` is reached with inner packets of `mtu` bytes at most; 0: as configured.
 
         Counts MTU_LEARNED when that is less than what was known.
         """
 
     def path_mtu(self, peer: int) -> int:
-        """Bytes of the largest inner packet to peer id `peer`."""
+        """Bytes of the largest inner packet to peer id `peer`; not less than `least_mtu`."""
+
+    def learned_mtu(self, peer: int) -> LearnedMtu | None:
+        """What the kernel said of the path to peer id `peer`, if that is less than is configured."""
 
     def encapsulate(self, batch: PacketBatch, now_ns: int) -> None:
         """Decide about packets read from the TUN. `now_ns` is the monotonic clock, for the ICMP rate limit."""
@@ -129,10 +149,11 @@ class Engine(Protocol):
     def decapsulate(self, batch: PacketBatch, now_ns: int) -> None:
         """Decide about datagrams read from the underlay (`source` and `tos` filled in)."""
 
-    def refuse_too_big(self, batch: PacketBatch, i: int, now_ns: int) -> None:
-        """Turn packet `i`, encapsulated but refused by the underlay for its size, into TOO_BIG with its ICMP error.
+    def fit_anew(self, batch: PacketBatch, i: int, now_ns: int) -> bool:
+        """Decide once more whether and how packet `i`, encapsulated but refused by the underlay for its size, is sent.
 
-        The path MTU of its peer must have been set before. The TTL step is undone for the quote.
+        The path MTU of its peer must have been set before. Returns whether it is to be sent again; if not, it is
+        TOO_BIG and answered, with the TTL step undone for the quote.
         """
 
     def count(self, direction: Direction, batch: PacketBatch, now_ns: int) -> None:

@@ -52,6 +52,9 @@ class UnderlayEnd(Protocol):
     def write_batch(self, batch: PacketBatch, destinations: Mapping[int, Destination]) -> list[int]:
         """Send the packets whose egress is the underlay; return the indices of those too large for their path."""
 
+    def write(self, batch: PacketBatch, i: int, destination: Destination) -> bool:
+        """Send packet `i`; False when it is too large for its path."""
+
     def path_mtu(self, destination: Destination) -> int:
         """Bytes of the largest inner packet that the path carries."""
 
@@ -99,7 +102,7 @@ class BatchLoop:
         if n_read:
             self._engine.encapsulate(batch, now_ns)
             for i in self._underlay.write_batch(batch, self._destinations):
-                self._refuse_too_big(batch, i, now_ns)
+                self._send_narrower(batch, i, now_ns)
             self._tun.write_batch(batch)
             self._engine.count(Direction.ENCAP, batch, now_ns)
         return n_read
@@ -114,13 +117,15 @@ class BatchLoop:
             self._engine.count(Direction.DECAP, batch, now_ns)
         return n_read
 
-    def _refuse_too_big(self, batch: PacketBatch, i: int, now_ns: int) -> None:
-        """Learn the path MTU that the kernel held against packet `i`, and tell the packet's source."""
+    def _send_narrower(self, batch: PacketBatch, i: int, now_ns: int) -> None:
+        """Learn the path MTU that the kernel held against packet `i`; send it in another way, or tell its source."""
         peer = batch.next_hop[i]
-        mtu = known_path_mtu(self._underlay, self._destinations[peer])
-        if 0 < mtu < batch.length[i]:
-            self._engine.set_path_mtu(peer, mtu)
-            self._engine.refuse_too_big(batch, i, now_ns)
+        destination = self._destinations[peer]
+        mtu = known_path_mtu(self._underlay, destination)
+        if 0 < mtu < (batch.fragment_len[i] or batch.length[i]):
+            self._engine.set_path_mtu(peer, mtu, now_ns)
+            if self._engine.fit_anew(batch, i, now_ns) and not self._underlay.write(batch, i, destination):
+                batch.verdict[i] = Verdict.SEND_FAILED
         else:
             batch.verdict[i] = Verdict.SEND_FAILED
 
@@ -240,8 +245,8 @@ def known_path_mtu(underlay: UnderlayEnd, destination: Destination) -> int:
 
 def _refresh_path_mtus(engine: Engine, underlay: UnderlayEnd, peers: Mapping[int, Destination]) -> None:
     for peer, destination in peers.items():
-        if engine.path_mtu(peer) < engine.config.mtu:
-            engine.set_path_mtu(peer, known_path_mtu(underlay, destination))
+        if engine.learned_mtu(peer) is not None:
+            engine.set_path_mtu(peer, known_path_mtu(underlay, destination), time.monotonic_ns())
 
 
 def _explain(error: Exception, tun_name: str) -> Exception:

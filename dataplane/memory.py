@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from dataplane.batch import PacketBatch
+from dataplane.fragment import pieces
 from dataplane.routes import address_key
 from dataplane.udp import ENCAP_OVERHEAD, Destination
 from dataplane.verdicts import Egress, Verdict
@@ -74,18 +75,26 @@ class MemoryUnderlay:
 
         A destination where nobody listens becomes SEND_FAILED.
         """
-        too_big = []
-        for i in range(batch.count):
-            if batch.egress[i] != Egress.UNDERLAY:
-                continue
-            destination = destinations[batch.next_hop[i]]
-            if batch.length[i] > self.path_mtu(destination):
-                too_big.append(i)
-            elif destination not in self._wire.waiting:
-                batch.verdict[i] = Verdict.SEND_FAILED
-            else:
-                self._send(destination, bytes(batch.packet(i)), batch.tos[i])
-        return too_big
+        return [
+            i
+            for i in range(batch.count)
+            if batch.egress[i] == Egress.UNDERLAY and not self.write(batch, i, destinations[batch.next_hop[i]])
+        ]
+
+    def write(self, batch: PacketBatch, i: int, destination: Destination) -> bool:
+        """Send packet `i`, whole or in fragments; False when it is too large for the wire.
+
+        Datagrams without DF are never too large: they arrive as if they had been put together again.
+        """
+        payloads = [bytes(piece) for piece in pieces(batch, i)]
+        if not batch.no_df[i] and max(map(len, payloads)) > self.path_mtu(destination):
+            return False
+        if destination not in self._wire.waiting:
+            batch.verdict[i] = Verdict.SEND_FAILED
+            return True
+        for payload in payloads:
+            self._send(destination, payload, batch.tos[i])
+        return True
 
     def path_mtu(self, destination: Destination) -> int:
         """Bytes of the largest inner packet that the path to `destination` carries."""

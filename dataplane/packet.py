@@ -82,14 +82,14 @@ def check_header(packet: memoryview) -> Verdict:
     if len(packet) < family.header_len:
         return Verdict.TRUNCATED
     if family is IPV6:
-        stated_len = IPV6.header_len + _word(packet, 4)
+        stated_len = IPV6.header_len + word(packet, 4)
     else:
         header_len = v4_header_len(packet)
         if header_len < IPV4.header_len:
             return Verdict.BAD_HEADER
         if len(packet) < header_len:
             return Verdict.TRUNCATED
-        stated_len = _word(packet, 2)
+        stated_len = word(packet, 2)
     return Verdict.FORWARDED if len(packet) == stated_len else Verdict.BAD_LENGTH
 
 
@@ -136,12 +136,12 @@ def ttl(packet: memoryview) -> int:
 def change_ttl(packet: memoryview, step: int) -> None:
     """Add `step` to the TTL or hop limit; the sum must fit a byte."""
     at = family_of(packet).ttl
-    _set_byte(packet, at, packet[at] + step)
+    set_byte(packet, at, packet[at] + step)
 
 
 def tos(packet: memoryview) -> int:
     """TOS or traffic class: DSCP in the upper six bits, ECN in the lower two."""
-    return packet[1] if family_of(packet) is IPV4 else _word(packet, 0) >> 4 & 0xFF
+    return packet[1] if family_of(packet) is IPV4 else word(packet, 0) >> 4 & 0xFF
 
 
 def ecn(packet: memoryview) -> int:
@@ -152,7 +152,7 @@ def ecn(packet: memoryview) -> int:
 def set_ecn(packet: memoryview, bits: int) -> None:
     """Write the two ECN bits. They lie in the second byte of both families, but not in the same place of it."""
     shift = 0 if family_of(packet) is IPV4 else 4
-    _set_byte(packet, 1, packet[1] & ~(0x03 << shift) | bits << shift)
+    set_byte(packet, 1, packet[1] & ~(0x03 << shift) | bits << shift)
 
 
 def checksum(data: bytes | memoryview) -> int:
@@ -174,16 +174,25 @@ def _fold(total: int) -> int:
     return total
 
 
-def _set_byte(packet: memoryview, at: int, value: int) -> None:
+def set_byte(packet: memoryview, at: int, value: int) -> None:
     """Write one byte of the header, and let the IPv4 header checksum follow."""
-    word_at = at & ~1
-    old_word = _word(packet, word_at)
+    old_word = word(packet, at & ~1)
     packet[at] = value
-    if family_of(packet) is IPV4:
-        new_sum = update_checksum(_word(packet, V4_CHECKSUM), old_word, _word(packet, word_at))
-        struct.pack_into("!H", packet, V4_CHECKSUM, new_sum)
+    _follow(packet, old_word, word(packet, at & ~1))
 
 
-def _word(packet: memoryview, at: int) -> int:
+def set_word(packet: memoryview, at: int, value: int) -> None:
+    """Write a 16-bit number at the even place `at` of the header, and let the IPv4 header checksum follow."""
+    old_word = word(packet, at)
+    struct.pack_into("!H", packet, at, value)
+    _follow(packet, old_word, value)
+
+
+def word(packet: memoryview, at: int) -> int:
     """The 16-bit number in network byte order at `at`."""
     return packet[at] << 8 | packet[at + 1]
+
+
+def _follow(packet: memoryview, old_word: int, new_word: int) -> None:
+    if family_of(packet) is IPV4:
+        struct.pack_into("!H", packet, V4_CHECKSUM, update_checksum(word(packet, V4_CHECKSUM), old_word, new_word))

@@ -3,7 +3,8 @@
 Path MTU: the socket sets DF on what it sends (IP_MTU_DISCOVER, ip(7)), so a datagram that does not fit the path is
 not cut in pieces by routers. When a router complains, the kernel notes the path's MTU by destination for ten minutes
 (net.ipv4.route.mtu_expires), and from then on refuses larger datagrams with EMSGSIZE. A second socket, connected to
-that destination for the purpose, tells the number (IP_MTU).
+that destination for the purpose, tells the number (IP_MTU). A packet that an engine marks `no_df` is sent without DF:
+the kernel fragments the datagram for the path that it knows of.
 
 DSCP and ECN of the outer header are set and read for each datagram by control messages (IP_TOS, IPV6_TCLASS).
 """
@@ -22,6 +23,7 @@ from typing import Self
 from dataplane.addresses import Address
 from dataplane.batch import PacketBatch
 from dataplane.errors import NodeError
+from dataplane.fragment import pieces
 from dataplane.packet import V4_MAPPED
 from dataplane.verdicts import Egress, Verdict
 
@@ -48,7 +50,7 @@ LONGEST_HEADERS = 72
 """Bytes of IPv6 and of TCP with timestamps: the headers that leave the smallest segments."""
 
 # include/uapi/linux/in.h, in6.h, asm-generic/socket.h: not in the socket module
-IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_DO = 10, 23, 2
+IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_DONT, PMTUDISC_DO = 10, 23, 0, 2
 IP_MTU, IPV6_MTU = 14, 24
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 SO_MEMINFO, SK_MEMINFO_DROPS, SK_MEMINFO_VARS = 55, 8, 9
@@ -115,18 +117,31 @@ class Underlay:
         Returns the indices of those that are too large for their path; what is refused for another reason
         becomes SEND_FAILED.
         """
-        too_big = []
-        for i in range(batch.count):
-            if batch.egress[i] != Egress.UNDERLAY:
-                continue
-            try:
-                self._socket.sendmsg([batch.packet(i)], self._control(batch.tos[i]), 0, destinations[batch.next_hop[i]])
-            except OSError as error:
-                if error.errno == errno.EMSGSIZE:
-                    too_big.append(i)
-                else:
-                    batch.verdict[i] = Verdict.SEND_FAILED
-        return too_big
+        return [
+            i
+            for i in range(batch.count)
+            if batch.egress[i] == Egress.UNDERLAY and not self.write(batch, i, destinations[batch.next_hop[i]])
+        ]
+
+    def write(self, batch: PacketBatch, i: int, destination: Destination) -> bool:
+        """Send packet `i`, whole or in fragments; False when it is too large for its path.
+
+        What is refused for another reason becomes SEND_FAILED.
+        """
+        control = self._control(batch.tos[i])
+        if batch.no_df[i]:
+            _set_path_discovery(self._socket, PMTUDISC_DONT)
+        try:
+            for piece in pieces(batch, i):
+                self._socket.sendmsg([piece], control, 0, destination)
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                return False
+            batch.verdict[i] = Verdict.SEND_FAILED
+        finally:
+            if batch.no_df[i]:
+                _set_path_discovery(self._socket, PMTUDISC_DO)
+        return True
 
     def path_mtu(self, destination: Destination) -> int:
         """Bytes of the largest inner packet that the path to `destination` is known to carry.
@@ -183,14 +198,21 @@ def gso_max_size(mtu: int) -> int:
     return min(65536, (n_packets + 1) * (mtu - LONGEST_HEADERS) + MAX_TCP_HEADER)
 
 
+def _set_path_discovery(sock: socket.socket, value: int) -> None:
+    """PMTUDISC_DO: set DF, refuse what is too large. PMTUDISC_DONT: no DF, fragment what is larger than the path."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, value)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, value)
+
+
 def _prepare(sock: socket.socket) -> None:
     sock.setblocking(False)
+    _set_path_discovery(sock, PMTUDISC_DO)
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_DO)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
     else:
-        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_DO)
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
     for plain, beyond_the_limit in ((socket.SO_RCVBUF, SO_RCVBUFFORCE), (socket.SO_SNDBUF, SO_SNDBUFFORCE)):
         sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER_BYTES)

@@ -57,6 +57,8 @@ class Event(_Described):
     ICMP_UNFIT = 1, "ICMP errors not sent because nothing may or can be said to the source"
     ICMP_LIMITED = 2, "ICMP errors held back by the rate limit"
     MTU_LEARNED = 3, "path MTUs learned from the kernel"
+    FRAGMENTED = 4, "IPv4 packets cut into fragments, since their path is narrower and they allow it"
+    SENT_WITHOUT_DF = 5, "packets sent for the underlay to fragment, since their path carries less than it has to"
 
 
 class Egress(IntEnum):

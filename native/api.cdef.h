@@ -36,6 +36,7 @@ enum dp_feature_state {
  * @carry_tos: carry DSCP and ECN between inner and outer header
  * @check_sender: accept packets of a lease only from its own underlay address
  * @mtu: bytes of the largest inner packet
+ * @least_mtu: bytes of an inner packet that every path has to carry, whatever the kernel says of it
  * @icmp_rate: ICMP errors a second, in the long run; 0 for none
  * @icmp_burst: ICMP errors that may go out at once
  * @batch: packets, or receive buffers, that a turn takes each way at most; 0 for the loop's own choice
@@ -50,6 +51,7 @@ struct dp_config {
     uint8_t carry_tos;
     uint8_t check_sender;
     uint32_t mtu;
+    uint32_t least_mtu;
     uint32_t icmp_rate;
     uint32_t icmp_burst;
     uint32_t batch;
@@ -67,6 +69,8 @@ struct dp_config {
  * @verdict: an enum dp_verdict each
  * @egress: an enum dp_egress each
  * @next_hop: peer id each, or -1
+ * @fragment_len: bytes of the largest fragment that each is cut into, or 0
+ * @no_df: whether each goes in a datagram without DF
  * @tos: TOS byte of each outer header
  * @source: underlay address that each datagram came from, 16 bytes each
  */
@@ -79,6 +83,8 @@ struct dp_batch {
     uint8_t *verdict;
     uint8_t *egress;
     int32_t *next_hop;
+    uint32_t *fragment_len;
+    uint8_t *no_df;
     uint8_t *tos;
     uint8_t *source;
 };
@@ -188,10 +194,11 @@ int32_t dp_engine_lookup(struct dp_engine *engine, const uint8_t *key);
  * @engine: the engine
  * @peer: the peer's id; unknown ones are ignored
  * @mtu: bytes of the largest inner packet; 0 for as configured
+ * @now_ns: the time
  *
  * To be called by the thread that sets the routes.
  */
-void dp_engine_set_path_mtu(struct dp_engine *engine, int32_t peer, uint32_t mtu);
+void dp_engine_set_path_mtu(struct dp_engine *engine, int32_t peer, uint32_t mtu, uint64_t now_ns);
 
 /**
  * dp_engine_path_mtu() - bytes of the largest inner packet to a peer
@@ -203,6 +210,18 @@ void dp_engine_set_path_mtu(struct dp_engine *engine, int32_t peer, uint32_t mtu
  * Return: the number; the configured one for an unknown peer.
  */
 uint32_t dp_engine_path_mtu(struct dp_engine *engine, int32_t peer);
+
+/**
+ * dp_engine_learned_mtu() - what was noted of the path to a peer
+ * @engine: the engine
+ * @peer: the peer's id
+ * @since_ns: where it is put since when
+ *
+ * To be called by the thread that sets the routes.
+ *
+ * Return: bytes of the largest inner packet, maybe less than @least_mtu; 0 when it is as configured.
+ */
+uint32_t dp_engine_learned_mtu(struct dp_engine *engine, int32_t peer, uint64_t *since_ns);
 
 /**
  * dp_engine_encapsulate() - decide about packets read from the TUN
@@ -221,13 +240,27 @@ void dp_engine_encapsulate(struct dp_engine *engine, const struct dp_batch *batc
 void dp_engine_decapsulate(struct dp_engine *engine, const struct dp_batch *batch, uint64_t now_ns);
 
 /**
- * dp_engine_refuse_too_big() - turn an encapsulated packet that the underlay refused into TOO_BIG
- * @engine: the engine
+ * dp_engine_fit_anew() - decide once more about an encapsulated packet that the underlay refused for its size
+ * @engine: the engine, to which the peer's path MTU is known by now
  * @batch: the packets
  * @i: which of them
  * @now_ns: the time
+ *
+ * Return: whether it is to be sent again; if not, it is TOO_BIG and answered.
  */
-void dp_engine_refuse_too_big(struct dp_engine *engine, const struct dp_batch *batch, size_t i, uint64_t now_ns);
+int dp_engine_fit_anew(struct dp_engine *engine, const struct dp_batch *batch, size_t i, uint64_t now_ns);
+
+/**
+ * dp_fragment() - cut a packet into fragments, all in one place; the loop does the same without copying
+ * @packet: the packet
+ * @len: its bytes
+ * @mtu: bytes of the largest fragment
+ * @out: where they are put, one behind the other
+ * @out_len: bytes of that place
+ *
+ * Return: bytes of all fragments, -EINVAL when the packet may not or cannot be cut, or -ENOBUFS.
+ */
+int64_t dp_fragment(const uint8_t *packet, size_t len, size_t mtu, uint8_t *out, size_t out_len);
 
 /**
  * dp_engine_count() - count every packet of a batch under its final verdict

@@ -7,7 +7,10 @@ static struct dp_packet take(const struct dp_batch *batch, size_t i)
         .data = batch->arena + batch->offset[i],
         .len = batch->length[i],
         .wire_len = batch->length[i],
+        .n_packets = 1,
         .peer = batch->next_hop[i],
+        .fragment_len = batch->fragment_len[i],
+        .no_df = batch->no_df[i],
         .tos = batch->tos[i],
     };
 }
@@ -19,6 +22,8 @@ static void put(const struct dp_batch *batch, size_t i, const struct dp_packet *
     batch->verdict[i] = packet->verdict;
     batch->egress[i] = packet->egress;
     batch->next_hop[i] = packet->peer;
+    batch->fragment_len[i] = packet->fragment_len;
+    batch->no_df[i] = packet->no_df;
     batch->tos[i] = packet->tos;
 }
 
@@ -47,14 +52,19 @@ void dp_engine_decapsulate(struct dp_engine *engine, const struct dp_batch *batc
     dp_worker_set_idle(engine->batch_worker);
 }
 
-void dp_engine_refuse_too_big(struct dp_engine *engine, const struct dp_batch *batch, size_t i, uint64_t now_ns)
+int dp_engine_fit_anew(struct dp_engine *engine, const struct dp_batch *batch, size_t i, uint64_t now_ns)
 {
     const struct dp_routes *routes = dp_worker_begin_turn(engine->batch_worker);
     struct dp_packet packet = take(batch, i);
+    int fits = dp_fit(engine->batch_worker, routes, &packet);
 
-    dp_refuse_too_big(engine->batch_worker, routes, &packet, now_ns);
+    packet.verdict = DP_VERDICT_FORWARDED;
+    packet.egress = DP_EGRESS_UNDERLAY;
+    if (!fits)
+        dp_refuse_too_big(engine->batch_worker, routes, &packet, now_ns);
     put(batch, i, &packet);
     dp_worker_set_idle(engine->batch_worker);
+    return fits;
 }
 
 void dp_engine_count(struct dp_engine *engine, int direction, const struct dp_batch *batch, uint64_t now_ns)

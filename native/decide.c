@@ -1,6 +1,8 @@
 /* decide.c - the packet rules, one packet at a time. */
 #include "decide.h"
 
+#include "fragment.h"
+
 #define ECN_MASK  0x03
 #define DROP_THIS 0xff
 
@@ -50,12 +52,33 @@ void dp_refuse(struct dp_worker *worker, struct dp_packet *packet, enum dp_verdi
 void dp_refuse_too_big(struct dp_worker *worker, const struct dp_routes *routes, struct dp_packet *packet,
                        uint64_t now_ns)
 {
-    uint32_t mtu = dp_routes_path_mtu(routes, &worker->engine->config, packet->peer);
+    uint32_t mtu = dp_routes_path(routes, &worker->engine->config, packet->peer).mtu;
     dp_packet_change_ttl(packet->data, +1);
     dp_refuse(worker, packet, DP_VERDICT_TOO_BIG, mtu, now_ns);
 }
 
-static enum dp_verdict encapsulation_verdict(const struct dp_config *config, const struct dp_routes *routes,
+int dp_fit(struct dp_worker *worker, const struct dp_routes *routes, struct dp_packet *packet)
+{
+    struct dp_path path = dp_routes_path(routes, &worker->engine->config, packet->peer);
+    uint64_t *events = worker->counters.events;
+    uint32_t size = packet->wire_len;
+
+    if (size > path.mtu) {
+        if (!dp_may_fragment(packet->data, size, path.mtu))
+            return 0;
+        if (!packet->fragment_len)
+            dp_counter_add(&events[DP_EVENT_FRAGMENTED], packet->n_packets);
+        size = packet->fragment_len = path.mtu;
+    }
+    if (size > path.carried) {
+        if (!packet->no_df)
+            dp_counter_add(&events[DP_EVENT_SENT_WITHOUT_DF], packet->n_packets);
+        packet->no_df = 1;
+    }
+    return 1;
+}
+
+static enum dp_verdict encapsulation_verdict(struct dp_worker *worker, const struct dp_routes *routes,
                                              struct dp_packet *packet)
 {
     enum dp_verdict verdict = dp_packet_check(packet->data, packet->len);
@@ -69,9 +92,7 @@ static enum dp_verdict encapsulation_verdict(const struct dp_config *config, con
         return DP_VERDICT_NO_ROUTE;
     if (dp_packet_ttl(packet->data) <= 1)
         return DP_VERDICT_TTL_EXCEEDED;
-    if (packet->wire_len > dp_routes_path_mtu(routes, config, packet->peer))
-        return DP_VERDICT_TOO_BIG;
-    return DP_VERDICT_FORWARDED;
+    return dp_fit(worker, routes, packet) ? DP_VERDICT_FORWARDED : DP_VERDICT_TOO_BIG;
 }
 
 void dp_encapsulate(struct dp_worker *worker, const struct dp_routes *routes, struct dp_packet *packet, uint64_t now_ns)
@@ -79,9 +100,10 @@ void dp_encapsulate(struct dp_worker *worker, const struct dp_routes *routes, st
     const struct dp_config *config = &worker->engine->config;
 
     packet->peer = NO_PEER;
-    packet->verdict = (uint8_t)encapsulation_verdict(config, routes, packet);
+    packet->fragment_len = packet->no_df = 0;
+    packet->verdict = (uint8_t)encapsulation_verdict(worker, routes, packet);
     if (packet->verdict != DP_VERDICT_FORWARDED) {
-        dp_refuse(worker, packet, packet->verdict, dp_routes_path_mtu(routes, config, packet->peer), now_ns);
+        dp_refuse(worker, packet, packet->verdict, dp_routes_path(routes, config, packet->peer).mtu, now_ns);
         return;
     }
     dp_packet_change_ttl(packet->data, -1);

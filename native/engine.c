@@ -137,8 +137,10 @@ static void retire(struct dp_engine *engine, struct dp_routes *routes)
 static void keep_path_mtus(struct dp_routes *fresh, const struct dp_routes *old)
 {
     for (size_t id = 0; id < fresh->n_peers && id < old->n_peers; id++)
-        if (fresh->peers[id].generation == old->peers[id].generation)
+        if (fresh->peers[id].generation == old->peers[id].generation) {
             fresh->peers[id].path_mtu = old->peers[id].path_mtu;
+            fresh->peers[id].learned_ns = old->peers[id].learned_ns;
+        }
 }
 
 int dp_engine_set_routes(struct dp_engine *engine, const struct dp_peer *peers, size_t n_peers,
@@ -174,33 +176,40 @@ int32_t dp_engine_lookup(struct dp_engine *engine, const uint8_t *key)
     return dp_routes_lookup(atomic_load(&engine->routes), &address);
 }
 
-uint32_t dp_routes_path_mtu(const struct dp_routes *routes, const struct dp_config *config, int32_t peer)
-{
-    const struct dp_route_peer *known = dp_routes_peer(routes, peer);
-    uint32_t learned = known ? atomic_load_explicit(&known->path_mtu, memory_order_relaxed) : 0;
-    return learned ? learned : config->mtu;
-}
-
-void dp_worker_learn_mtu(struct dp_worker *worker, const struct dp_routes *routes, int32_t peer, uint32_t mtu)
+void dp_worker_learn_mtu(struct dp_worker *worker, const struct dp_routes *routes, int32_t peer, uint32_t mtu,
+                         uint64_t now_ns)
 {
     const struct dp_config *config = &worker->engine->config;
     struct dp_route_peer *known = dp_routes_peer(routes, peer);
+    uint32_t before = dp_routes_path(routes, config, peer).carried;
 
     if (!known)
         return;
-    if (mtu != 0 && mtu < dp_routes_path_mtu(routes, config, peer))
-        dp_counter_add(&worker->counters.events[DP_EVENT_MTU_LEARNED], 1);
-    atomic_store_explicit(&known->path_mtu, mtu < config->mtu ? mtu : 0, memory_order_relaxed);
+    if (mtu == 0 || mtu >= config->mtu) {
+        atomic_store_explicit(&known->path_mtu, 0, memory_order_relaxed);
+    } else if (mtu != before) {
+        atomic_store_explicit(&known->path_mtu, mtu, memory_order_relaxed);
+        atomic_store_explicit(&known->learned_ns, now_ns, memory_order_relaxed);
+        dp_counter_add(&worker->counters.events[DP_EVENT_MTU_LEARNED], mtu < before);
+    }
 }
 
-void dp_engine_set_path_mtu(struct dp_engine *engine, int32_t peer, uint32_t mtu)
+void dp_engine_set_path_mtu(struct dp_engine *engine, int32_t peer, uint32_t mtu, uint64_t now_ns)
 {
-    dp_worker_learn_mtu(engine->batch_worker, atomic_load(&engine->routes), peer, mtu);
+    dp_worker_learn_mtu(engine->batch_worker, atomic_load(&engine->routes), peer, mtu, now_ns);
 }
 
 uint32_t dp_engine_path_mtu(struct dp_engine *engine, int32_t peer)
 {
-    return dp_routes_path_mtu(atomic_load(&engine->routes), &engine->config, peer);
+    return dp_routes_path(atomic_load(&engine->routes), &engine->config, peer).mtu;
+}
+
+uint32_t dp_engine_learned_mtu(struct dp_engine *engine, int32_t peer, uint64_t *since_ns)
+{
+    const struct dp_route_peer *known = dp_routes_peer(atomic_load(&engine->routes), peer);
+
+    *since_ns = known ? atomic_load_explicit(&known->learned_ns, memory_order_relaxed) : 0;
+    return known ? atomic_load_explicit(&known->path_mtu, memory_order_relaxed) : 0;
 }
 
 int dp_engine_feature(const struct dp_engine *engine, int feature, int *error)

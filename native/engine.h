@@ -124,12 +124,30 @@ void dp_worker_count_peer(struct dp_worker *worker, const struct dp_routes *rout
                           int32_t peer, uint64_t packets, uint64_t bytes, uint64_t now_ns);
 
 /**
- * dp_routes_path_mtu() - bytes of the largest inner packet to a peer
+ * struct dp_path - what the path to a peer carries
+ * @mtu: bytes of the largest inner packet
+ * @carried: bytes of the largest that goes in a datagram with DF; less than @mtu where @mtu is the least that is
+ * allowed
+ */
+struct dp_path {
+    uint32_t mtu;
+    uint32_t carried;
+};
+
+/**
+ * dp_routes_path() - what the path to a peer carries
  * @routes: the snapshot
  * @config: what is configured
  * @peer: the peer's id, known or not
  */
-uint32_t dp_routes_path_mtu(const struct dp_routes *routes, const struct dp_config *config, int32_t peer);
+static inline struct dp_path dp_routes_path(const struct dp_routes *routes, const struct dp_config *config,
+                                            int32_t peer)
+{
+    const struct dp_route_peer *known = dp_routes_peer(routes, peer);
+    uint32_t learned = known ? atomic_load_explicit(&known->path_mtu, memory_order_relaxed) : 0;
+    uint32_t carried = learned ? learned : config->mtu;
+    return (struct dp_path){.mtu = carried > config->least_mtu ? carried : config->least_mtu, .carried = carried};
+}
 
 /**
  * dp_worker_learn_mtu() - note what the path to a peer carries
@@ -137,7 +155,9 @@ uint32_t dp_routes_path_mtu(const struct dp_routes *routes, const struct dp_conf
  * @routes: the snapshot in use
  * @peer: the peer's id; unknown ones are ignored
  * @mtu: bytes of the largest inner packet; 0 for as configured
+ * @now_ns: the time
  */
-void dp_worker_learn_mtu(struct dp_worker *worker, const struct dp_routes *routes, int32_t peer, uint32_t mtu);
+void dp_worker_learn_mtu(struct dp_worker *worker, const struct dp_routes *routes, int32_t peer, uint32_t mtu,
+                         uint64_t now_ns);
 
 #endif

@@ -65,6 +65,7 @@ static void take(struct dp_loop *loop, const struct dp_run *run, uint8_t *data, 
         .data = data,
         .len = (uint32_t)len,
         .wire_len = (uint32_t)len,
+        .n_packets = 1,
         .tos = run->tos,
         .scratch = loop->scratch,
     };

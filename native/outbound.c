@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include "loop.h"
+#include "narrow.h"
 
 static void count(struct dp_loop *loop, enum dp_verdict verdict, int32_t peer, uint64_t packets, uint64_t bytes)
 {
@@ -11,16 +11,21 @@ static void count(struct dp_loop *loop, enum dp_verdict verdict, int32_t peer, u
         dp_worker_count_peer(loop->worker, loop->routes, DP_DIRECTION_ENCAP, peer, packets, bytes, loop->now_ns);
 }
 
-/* Learn what the path to a peer carries, and tell the source of a packet that is larger. */
-static enum dp_verdict refuse_too_big(struct dp_loop *loop, struct dp_packet *packet, int32_t peer, uint32_t len)
+/*
+ * Learn what the path to a peer carries. A segment that is larger goes again in another way, or its source is told.
+ */
+static enum dp_verdict send_narrower(struct dp_loop *loop, const struct dp_segment *segment, int32_t peer)
 {
     int mtu = dp_sender_path_mtu(&loop->sender, &loop->routes->peers[peer]);
+    struct dp_packet *packet = segment->packet, part = dp_narrow_part(loop, segment, peer);
 
-    if (mtu <= 0 || (uint32_t)mtu >= len)
+    if (mtu <= 0 || (uint32_t)mtu >= segment->len)
         return DP_VERDICT_SEND_FAILED;
+    dp_worker_learn_mtu(loop->worker, loop->routes, peer, (uint32_t)mtu, loop->now_ns);
+    if (dp_fit(loop->worker, loop->routes, &part))
+        return dp_narrow_send(loop, segment, &part) ? DP_VERDICT_SEND_FAILED : DP_VERDICT_FORWARDED;
     if (packet->verdict != DP_VERDICT_FORWARDED)
         return DP_VERDICT_TOO_BIG; /* a segment of a packet that was answered already */
-    dp_worker_learn_mtu(loop->worker, loop->routes, peer, (uint32_t)mtu);
     dp_refuse_too_big(loop->worker, loop->routes, packet, loop->now_ns);
     if (packet->egress == DP_EGRESS_TUN)
         dp_loop_write_plain(loop, packet->data, packet->len);
@@ -28,16 +33,17 @@ static enum dp_verdict refuse_too_big(struct dp_loop *loop, struct dp_packet *pa
 }
 
 /* A dp_sent_fn. */
-static void sent(void *context, struct dp_packet *packet, int32_t peer, uint32_t n_segments, uint32_t bytes, int error)
+static void sent(void *context, const struct dp_segment *segment, int32_t peer, uint32_t n_packets, uint32_t bytes,
+                 int error)
 {
     struct dp_loop *loop = context;
     enum dp_verdict verdict = DP_VERDICT_FORWARDED;
 
     if (error == EMSGSIZE)
-        verdict = refuse_too_big(loop, packet, peer, bytes);
+        verdict = send_narrower(loop, segment, peer);
     else if (error)
         verdict = DP_VERDICT_SEND_FAILED;
-    count(loop, verdict, peer, n_segments, bytes);
+    count(loop, verdict, peer, n_packets, bytes);
 }
 
 static void flush(struct dp_loop *loop)
@@ -45,18 +51,42 @@ static void flush(struct dp_loop *loop)
     dp_sender_flush(&loop->sender, loop->routes, loop->features, sent, loop);
 }
 
+/* Queue a packet in fragments; its first @header_len bytes are at @header, the others at @payload. */
+static void queue_fragments(struct dp_loop *loop, struct dp_packet *packet, const uint8_t *header, size_t header_len,
+                            const uint8_t *payload, size_t payload_len)
+{
+    struct dp_sender *sender = &loop->sender;
+    size_t counted = header_len + payload_len;
+    struct dp_fragments fragments;
+
+    dp_fragments_begin(&fragments, header, header_len, payload, payload_len, packet->fragment_len);
+    dp_sender_begin(sender, packet, fragments.ip_len + fragments.step, dp_fragments_left(&fragments),
+                    dp_feature_on(loop->features, DP_FEATURE_GSO));
+    for (; dp_fragments_left(&fragments); counted = 0) {
+        if (dp_sender_full(sender))
+            flush(loop);
+        payload_len = dp_fragments_next(&fragments, dp_sender_header(sender), &header_len, &payload);
+        dp_sender_add(sender, packet, header_len, payload, payload_len, counted);
+    }
+}
+
 static void queue_super(struct dp_loop *loop, struct dp_packet *packet, struct dp_super *super, int combine)
 {
     struct dp_sender *sender = &loop->sender;
+    uint8_t header[MAX_SEGMENT_HEADER];
     const uint8_t *payload;
 
     dp_super_begin(super);
+    while (packet->fragment_len && super->next < super->n_segments) {
+        size_t payload_len = dp_super_next(super, header, &payload);
+        queue_fragments(loop, packet, header, super->header_len, payload, payload_len);
+    }
     dp_sender_begin(sender, packet, packet->wire_len, super->n_segments, combine);
     while (super->next < super->n_segments) {
         if (dp_sender_full(sender))
             flush(loop);
         size_t payload_len = dp_super_next(super, dp_sender_header(sender), &payload);
-        dp_sender_add(sender, packet, super->header_len, payload, payload_len);
+        dp_sender_add(sender, packet, super->header_len, payload, payload_len, super->header_len + payload_len);
     }
 }
 
@@ -69,6 +99,7 @@ static void take(struct dp_loop *loop, struct dp_packet *packet, const struct vi
 
     if (vnet->gso_type != VIRTIO_NET_HDR_GSO_NONE && !dp_super_parse(&super, vnet, packet->data, packet->len))
         packet->wire_len = (uint32_t)min_size(packet->len, super.header_len + super.payload_len);
+    packet->n_packets = (uint32_t)super.n_segments;
     dp_encapsulate(loop->worker, loop->routes, packet, loop->now_ns);
     if (packet->verdict != DP_VERDICT_FORWARDED) {
         if (packet->egress == DP_EGRESS_TUN)
@@ -82,10 +113,15 @@ static void take(struct dp_loop *loop, struct dp_packet *packet, const struct vi
     }
     if (vnet->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM)
         dp_checksum_complete(packet->data, packet->len, vnet);
+    if (packet->fragment_len) {
+        size_t header_len = dp_packet_header_len(packet->data);
+        queue_fragments(loop, packet, packet->data, header_len, packet->data + header_len, packet->len - header_len);
+        return;
+    }
     if (dp_sender_full(&loop->sender))
         flush(loop);
     dp_sender_begin(&loop->sender, packet, packet->len, 1, combine);
-    dp_sender_add(&loop->sender, packet, 0, packet->data, packet->len);
+    dp_sender_add(&loop->sender, packet, 0, packet->data, packet->len, packet->len);
 }
 
 void dp_loop_outbound(struct dp_loop *loop)

@@ -36,28 +36,36 @@ struct dp_key dp_key_prefix_mask(uint32_t length)
     return dp_key_load(bytes, sizeof bytes);
 }
 
-/* Write one byte of the header, and let the IPv4 header checksum follow. */
-static void set_byte(uint8_t *packet, size_t at, uint8_t value)
+void dp_packet_set_word(uint8_t *packet, size_t at, uint16_t value)
 {
-    uint8_t *word = packet + (at & ~(size_t)1);
-    uint16_t old_word = get_be16(word);
+    uint16_t old_word = get_be16(packet + at);
 
-    packet[at] = value;
+    put_be16(packet + at, value);
     if (is_v4(packet)) {
         uint8_t *checksum = packet + V4_CHECKSUM_AT;
-        put_be16(checksum, dp_checksum_update(get_be16(checksum), old_word, get_be16(word)));
+        put_be16(checksum, dp_checksum_update(get_be16(checksum), old_word, value));
     }
+}
+
+void dp_packet_set_byte(uint8_t *packet, size_t at, uint8_t value)
+{
+    size_t word_at = at & ~(size_t)1;
+    uint8_t word[2];
+
+    memcpy(word, packet + word_at, sizeof word);
+    word[at - word_at] = value;
+    dp_packet_set_word(packet, word_at, get_be16(word));
 }
 
 void dp_packet_change_ttl(uint8_t *packet, int step)
 {
     size_t at = dp_packet_family(packet)->ttl_at;
-    set_byte(packet, at, (uint8_t)(packet[at] + step));
+    dp_packet_set_byte(packet, at, (uint8_t)(packet[at] + step));
 }
 
 void dp_packet_set_ecn(uint8_t *packet, uint8_t bits)
 {
     /* They lie in the second byte of both families, but not in the same place of it. */
     unsigned int shift = is_v4(packet) ? 0 : 4;
-    set_byte(packet, 1, (uint8_t)((packet[1] & ~(0x03u << shift)) | (unsigned int)bits << shift));
+    dp_packet_set_byte(packet, 1, (uint8_t)((packet[1] & ~(0x03u << shift)) | (unsigned int)bits << shift));
 }

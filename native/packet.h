@@ -14,6 +14,7 @@
 #include "checksum.h"
 
 #define V4_HEADER_LEN      20
+#define V4_MAX_HEADER_LEN  60
 #define V4_CHECKSUM_AT     10
 #define V6_HEADER_LEN      40
 #define MAX_PACKET_LEN     65535
@@ -137,6 +138,10 @@ static inline uint8_t dp_packet_tos(const uint8_t *packet)
 {
     return is_v4(packet) ? packet[1] : (uint8_t)(get_be16(packet) >> 4);
 }
+
+/* Write one byte, or the 16-bit number at an even place, of the header, and let the IPv4 header checksum follow. */
+void dp_packet_set_byte(uint8_t *packet, size_t at, uint8_t value);
+void dp_packet_set_word(uint8_t *packet, size_t at, uint16_t value);
 
 /* Add @step to TTL or hop limit; the sum must fit a byte. */
 void dp_packet_change_ttl(uint8_t *packet, int step);

@@ -43,12 +43,14 @@ struct dp_table {
  * @generation: 0 when no peer has this id
  * @port: its UDP port
  * @path_mtu: learned: bytes of the largest inner packet; 0 for as configured. Read and written by any thread
+ * @learned_ns: when @path_mtu was learned
  */
 struct dp_route_peer {
     struct dp_key key;
     uint32_t generation;
     uint16_t port;
     _Atomic uint32_t path_mtu;
+    _Atomic uint64_t learned_ns;
 };
 
 /**

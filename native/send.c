@@ -10,6 +10,16 @@
 #define V4_OVERHEAD 28
 #define V6_OVERHEAD 48
 
+/* A socket whose datagrams the kernel and routers may fragment. Returns it, or -errno. */
+static int open_without_df(int udp_fd)
+{
+    int fd = dp_source_open(udp_fd);
+
+    if (fd >= 0)
+        dp_source_clear_df(fd);
+    return fd;
+}
+
 int dp_sender_open(struct dp_sender *sender, int udp_fd)
 {
     int domain;
@@ -17,6 +27,7 @@ int dp_sender_open(struct dp_sender *sender, int udp_fd)
 
     sender->udp_fd = sender->sockets[0] = udp_fd;
     sender->n_sockets = 1;
+    sender->sockets[NO_DF_SOURCE] = open_without_df(udp_fd);
     sender->probe_fd = dp_source_open(udp_fd);
     if (getsockopt(udp_fd, SOL_SOCKET, SO_DOMAIN, &domain, &len))
         return -errno;
@@ -36,7 +47,7 @@ int dp_sender_spread(struct dp_sender *sender)
             close(sources[opened]);
         return sources[i];
     }
-    memcpy(sender->sockets, sources, sizeof sources);
+    memcpy(sender->sockets, sources, sizeof sources); /* the one without DF stays */
     sender->n_sockets = N_SOURCE_PORTS;
     return 0;
 }
@@ -46,6 +57,8 @@ void dp_sender_close(struct dp_sender *sender)
     for (uint32_t i = 0; i < sender->n_sockets; i++)
         if (sender->sockets[i] != sender->udp_fd)
             close(sender->sockets[i]);
+    if (sender->sockets[NO_DF_SOURCE] >= 0)
+        close(sender->sockets[NO_DF_SOURCE]);
     if (sender->probe_fd >= 0)
         close(sender->probe_fd);
 }
@@ -67,8 +80,9 @@ void dp_sender_begin(struct dp_sender *sender, const struct dp_packet *packet, s
 {
     struct dp_message *message = last_message(sender);
     struct dp_flow flow = dp_flow_of(packet->data, packet->len);
-    uint8_t source = (uint8_t)(dp_flow_hash(packet->data, &flow) % sender->n_sockets);
-    uint32_t most = combine ? message_limit(segment_len) : 1;
+    uint8_t source = packet->no_df ? NO_DF_SOURCE : (uint8_t)(dp_flow_hash(packet->data, &flow) % sender->n_sockets);
+    /* The kernel does not segment what it has to fragment. */
+    uint32_t most = combine && !packet->no_df ? message_limit(segment_len) : 1;
     uint32_t n_messages = ((uint32_t)n_segments + most - 1) / most;
 
     sender->next = (struct dp_message){
@@ -85,7 +99,7 @@ void dp_sender_begin(struct dp_sender *sender, const struct dp_packet *packet, s
 }
 
 void dp_sender_add(struct dp_sender *sender, struct dp_packet *packet, size_t header_len, const uint8_t *payload,
-                   size_t payload_len)
+                   size_t payload_len, size_t counted)
 {
     struct dp_message *message = last_message(sender);
     struct dp_segment *segment = &sender->segments[sender->n_segments];
@@ -98,7 +112,12 @@ void dp_sender_add(struct dp_sender *sender, struct dp_packet *packet, size_t he
         message->first = sender->n_segments;
         sender->start_next = 0;
     }
-    *segment = (struct dp_segment){.packet = packet, .len = len, .first_iov = (uint16_t)sender->n_iovs};
+    *segment = (struct dp_segment){
+        .packet = packet,
+        .len = len,
+        .counted = (uint32_t)counted,
+        .first_iov = (uint16_t)sender->n_iovs,
+    };
     if (header_len)
         sender->iovs[sender->n_iovs++] = (struct iovec){dp_sender_header(sender), header_len};
     if (payload_len)
@@ -107,6 +126,8 @@ void dp_sender_add(struct dp_sender *sender, struct dp_packet *packet, size_t he
     sender->n_segments++;
     message->n_segments++;
     message->bytes += len;
+    message->n_packets += counted != 0;
+    message->counted += segment->counted;
     message->closed = len < message->segment_len;
 }
 
@@ -133,6 +154,14 @@ static void put_control(struct msghdr *header, int level, int type, const void *
     header->msg_controllen += CMSG_SPACE(len);
 }
 
+static void put_tos(struct msghdr *header, uint8_t tos, int v6)
+{
+    int value = tos;
+
+    if (tos)
+        put_control(header, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_TCLASS : IP_TOS, &value, sizeof value);
+}
+
 /* Make the kernel's form of @n_segments segments of a message from @first on. */
 static void put_message(struct dp_sender *sender, struct mmsghdr *entry, struct dp_envelope *envelope,
                         const struct dp_routes *routes, const struct dp_message *message, uint32_t first,
@@ -149,11 +178,7 @@ static void put_message(struct dp_sender *sender, struct mmsghdr *entry, struct 
         .msg_iovlen = last->first_iov + last->n_iovs - first_iov,
         .msg_control = envelope->control,
     };
-    if (message->tos) {
-        int tos = message->tos;
-        put_control(header, sender->v6 ? IPPROTO_IPV6 : IPPROTO_IP, sender->v6 ? IPV6_TCLASS : IP_TOS, &tos,
-                    sizeof tos);
-    }
+    put_tos(header, message->tos, sender->v6);
     if (n_segments > 1) {
         uint16_t segment_len = (uint16_t)message->segment_len;
         put_control(header, IPPROTO_UDP, UDP_SEGMENT, &segment_len, sizeof segment_len);
@@ -195,7 +220,8 @@ static int send_singly(struct dp_sender *sender, const struct dp_message *messag
         send_vector(sender->sockets[message->source], &entry, 1);
         int error = failure_of(&entry);
         too_big |= error == EMSGSIZE;
-        sent(context, sender->segments[i].packet, message->peer, 1, sender->segments[i].len, error);
+        const struct dp_segment *segment = &sender->segments[i];
+        sent(context, segment, message->peer, segment->counted != 0, segment->counted, error);
     }
     return too_big;
 }
@@ -204,10 +230,8 @@ static void finish_message(struct dp_sender *sender, const struct dp_message *me
                            const struct dp_routes *routes, struct dp_features *features, dp_sent_fn *sent,
                            void *context)
 {
-    struct dp_packet *packet = sender->segments[message->first].packet;
-
     if (!error || message->n_segments == 1) {
-        sent(context, packet, message->peer, message->n_segments, message->bytes, error);
+        sent(context, &sender->segments[message->first], message->peer, message->n_packets, message->counted, error);
         return;
     }
     /* When segments are larger than the path, kernels before 6.14 say EINVAL too: that is not the feature's fault. */
@@ -218,8 +242,10 @@ static void finish_message(struct dp_sender *sender, const struct dp_message *me
 void dp_sender_flush(struct dp_sender *sender, const struct dp_routes *routes, struct dp_features *features,
                      dp_sent_fn *sent, void *context)
 {
-    for (uint32_t source = 0; source < sender->n_sockets; source++) {
+    for (uint32_t source = 0; source <= NO_DF_SOURCE; source++) {
         uint32_t n = 0;
+        if (source >= sender->n_sockets && source != NO_DF_SOURCE)
+            continue;
         for (uint32_t i = 0; i < sender->n_messages; i++) {
             const struct dp_message *message = &sender->messages[i];
             if (message->source != source)
@@ -236,6 +262,23 @@ void dp_sender_flush(struct dp_sender *sender, const struct dp_routes *routes, s
                                context);
     }
     sender->n_segments = sender->n_messages = sender->n_iovs = 0;
+}
+
+int dp_sender_send_now(struct dp_sender *sender, const struct dp_route_peer *peer, const struct dp_packet *packet,
+                       struct iovec *iovs, size_t n_iovs)
+{
+    struct dp_envelope envelope;
+    struct mmsghdr entry = {.msg_hdr = {
+                                .msg_name = &envelope.to,
+                                .msg_namelen = put_address(&envelope, peer, sender->v6),
+                                .msg_iov = iovs,
+                                .msg_iovlen = n_iovs,
+                                .msg_control = envelope.control,
+                            }};
+
+    put_tos(&entry.msg_hdr, packet->tos, sender->v6);
+    send_vector(sender->sockets[packet->no_df ? NO_DF_SOURCE : 0], &entry, 1);
+    return failure_of(&entry);
 }
 
 int dp_sender_path_mtu(const struct dp_sender *sender, const struct dp_route_peer *peer)

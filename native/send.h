@@ -19,7 +19,8 @@
 #include "segment.h"
 
 #define N_SOURCE_PORTS 8
-#define MAX_SEGMENTS   512 /* in the queue */
+#define NO_DF_SOURCE   N_SOURCE_PORTS /* number of the socket whose datagrams have no DF */
+#define MAX_SEGMENTS   512            /* in the queue */
 #define MAX_PER_SEND                                                                                                   \
     63 /* segments of a message: UDP_MAX_SEGMENTS is 64, and kernels of 2021 and before count one too many             \
         */
@@ -31,10 +32,12 @@
  * @len: its bytes
  * @first_iov: where it is in the queue's scatter list
  * @n_iovs: in how many pieces
+ * @counted: bytes to count a packet with; 0 for a fragment that is not the first, with which no packet is counted
  */
 struct dp_segment {
     struct dp_packet *packet;
     uint32_t len;
+    uint32_t counted;
     uint16_t first_iov;
     uint16_t n_iovs;
 };
@@ -47,6 +50,8 @@ struct dp_segment {
  * @limit: how many there may be
  * @segment_len: bytes of each segment but the last
  * @bytes: bytes of all
+ * @n_packets: packets to be counted with it
+ * @counted: their bytes
  * @source: the number of the socket
  * @tos: TOS byte of the outer header
  * @closed: whether no segment may be added any more
@@ -58,6 +63,8 @@ struct dp_message {
     uint32_t limit;
     uint32_t segment_len;
     uint32_t bytes;
+    uint32_t n_packets;
+    uint32_t counted;
     uint8_t source;
     uint8_t tos;
     uint8_t closed;
@@ -75,7 +82,7 @@ struct dp_envelope {
 
 /**
  * struct dp_sender - the queue
- * @sockets: one for each source port
+ * @sockets: one for each source port, and one for datagrams without DF, or -1
  * @n_sockets: how many
  * @udp_fd: the worker's socket, which stays the caller's
  * @probe_fd: a socket for asking about paths, or -1
@@ -91,7 +98,7 @@ struct dp_envelope {
  * @headers: headers made for segments
  */
 struct dp_sender {
-    int sockets[N_SOURCE_PORTS];
+    int sockets[N_SOURCE_PORTS + 1];
     uint32_t n_sockets;
     int udp_fd;
     int probe_fd;
@@ -112,14 +119,14 @@ struct dp_sender {
 /**
  * dp_sent_fn - called when it is known what became of segments
  * @context: the caller's
- * @packet: the packet that the first of them is a part of
+ * @segment: the first of them; the only one when it was refused for its size
  * @peer: the receiver
- * @n_segments: how many; 1 when they were refused
+ * @n_packets: packets to be counted
  * @bytes: their bytes
  * @error: 0, or the errno that the socket refused them with
  */
-typedef void dp_sent_fn(void *context, struct dp_packet *packet, int32_t peer, uint32_t n_segments, uint32_t bytes,
-                        int error);
+typedef void dp_sent_fn(void *context, const struct dp_segment *segment, int32_t peer, uint32_t n_packets,
+                        uint32_t bytes, int error);
 
 /**
  * dp_sender_open() - get ready to send by the worker's socket
@@ -183,9 +190,10 @@ static inline uint8_t *dp_sender_header(struct dp_sender *sender)
  * @header_len: bytes put at dp_sender_header(), which come first; may be 0
  * @payload: the other bytes
  * @payload_len: how many
+ * @counted: bytes to count a packet with, or 0
  */
 void dp_sender_add(struct dp_sender *sender, struct dp_packet *packet, size_t header_len, const uint8_t *payload,
-                   size_t payload_len);
+                   size_t payload_len, size_t counted);
 
 /**
  * dp_sender_flush() - send all that is in the queue
@@ -197,6 +205,19 @@ void dp_sender_add(struct dp_sender *sender, struct dp_packet *packet, size_t he
  */
 void dp_sender_flush(struct dp_sender *sender, const struct dp_routes *routes, struct dp_features *features,
                      dp_sent_fn *sent, void *context);
+
+/**
+ * dp_sender_send_now() - send one datagram past the queue
+ * @sender: the sender
+ * @peer: the receiver
+ * @packet: says the TOS byte of the outer header, and whether it has DF
+ * @iovs: its pieces
+ * @n_iovs: how many
+ *
+ * Return: 0, or the errno.
+ */
+int dp_sender_send_now(struct dp_sender *sender, const struct dp_route_peer *peer, const struct dp_packet *packet,
+                       struct iovec *iovs, size_t n_iovs);
 
 /**
  * dp_sender_path_mtu() - ask the kernel what the path to a peer carries

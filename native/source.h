@@ -13,4 +13,7 @@
  */
 int dp_source_open(int udp_fd);
 
+/* Let the kernel and routers fragment what a socket sends, as far as the kernel knows the path. */
+void dp_source_clear_df(int fd);
+
 #endif

@@ -6,7 +6,8 @@ That is the routes in use, the path MTUs learned, the counters, and what is done
 from dataplane.addresses import Network
 from dataplane.batch import NO_PEER, PacketBatch
 from dataplane.counters import Counters
-from dataplane.engine import EngineConfig
+from dataplane.engine import EngineConfig, LearnedMtu
+from dataplane.fragment import may_fragment
 from dataplane.icmp import TYPE_AND_CODE, ErrorLimit, may_answer, put_error
 from dataplane.packet import change_ttl, family_of, source_key
 from dataplane.routes import RouteSnapshot
@@ -19,8 +20,8 @@ class BatchEngine:
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
         self.routes = RouteSnapshot()
-        self.path_mtus: dict[int, int] = {}
-        """Learned for a peer id: bytes of the largest inner packet, below config.mtu."""
+        self.learned: dict[int, LearnedMtu] = {}
+        """By peer id: path MTUs below config.mtu."""
         self._counters = Counters()
         self._limit = ErrorLimit(config.icmp_rate, config.icmp_burst)
         self._icmp_senders = {4: _first_address(config.subnet4), 6: _first_address(config.subnet6)}
@@ -28,21 +29,31 @@ class BatchEngine:
     def set_routes(self, snapshot: RouteSnapshot) -> None:
         """Use these routes from the next batch on."""
         self.routes = snapshot
-        self.path_mtus = {peer: mtu for peer, mtu in self.path_mtus.items() if peer in snapshot.peers}
+        self.learned = {peer: learned for peer, learned in self.learned.items() if peer in snapshot.peers}
         self._counters.keep_peers(snapshot.peers)
 
-    def set_path_mtu(self, peer: int, mtu: int) -> None:
+    def set_path_mtu(self, peer: int, mtu: int, now_ns: int) -> None:
         """Note what the path to `peer` carries."""
-        if 0 < mtu < self.path_mtu(peer):
-            self._counters.events[Event.MTU_LEARNED] += 1
-        if 0 < mtu < self.config.mtu:
-            self.path_mtus[peer] = mtu
-        else:
-            self.path_mtus.pop(peer, None)
+        known = self._carried(peer)
+        if mtu == 0 or mtu >= self.config.mtu:
+            self.learned.pop(peer, None)
+        elif mtu != known:
+            self.learned[peer] = LearnedMtu(mtu, now_ns)
+            if mtu < known:
+                self._counters.events[Event.MTU_LEARNED] += 1
 
     def path_mtu(self, peer: int) -> int:
         """Bytes of the largest inner packet to `peer`."""
-        return self.path_mtus.get(peer, self.config.mtu)
+        return max(self._carried(peer), self.config.least_mtu)
+
+    def learned_mtu(self, peer: int) -> LearnedMtu | None:
+        """What the kernel said of the path to `peer`."""
+        return self.learned.get(peer)
+
+    def _carried(self, peer: int) -> int:
+        """Bytes of the largest inner packet that reaches `peer` in a datagram with DF, as far as is known."""
+        learned = self.learned.get(peer)
+        return learned.mtu if learned else self.config.mtu
 
     def count(self, direction: Direction, batch: PacketBatch, now_ns: int) -> None:
         """Count every packet of `batch` under its final verdict."""
@@ -52,11 +63,27 @@ class BatchEngine:
         """Counts up to now."""
         return self._counters
 
-    def refuse_too_big(self, batch: PacketBatch, i: int, now_ns: int) -> None:
-        """Turn the encapsulated packet `i` into TOO_BIG."""
-        mtu = self.path_mtu(batch.next_hop[i])
+    def fit_anew(self, batch: PacketBatch, i: int, now_ns: int) -> bool:
+        """Decide once more whether and how the encapsulated packet `i` is sent."""
+        peer = batch.next_hop[i]
+        if self.fit(batch, i, peer):
+            return True
         change_ttl(batch.packet(i), +1)
-        self.refuse(batch, i, Verdict.TOO_BIG, now_ns, mtu)
+        self.refuse(batch, i, Verdict.TOO_BIG, now_ns, self.path_mtu(peer))
+        return False
+
+    def fit(self, batch: PacketBatch, i: int, peer: int) -> bool:
+        """Whether packet `i` can be sent to `peer`, and if so, note how: whole or in fragments, with DF or without."""
+        size, limit = batch.length[i], self.path_mtu(peer)
+        if size > limit:
+            if not may_fragment(batch.packet(i), limit):
+                return False
+            self._counters.events[Event.FRAGMENTED] += not batch.fragment_len[i]
+            size = batch.fragment_len[i] = limit
+        if size > self._carried(peer):
+            self._counters.events[Event.SENT_WITHOUT_DF] += not batch.no_df[i]
+            batch.no_df[i] = 1
+        return True
 
     def refuse(self, batch: PacketBatch, i: int, reason: Verdict, now_ns: int, mtu: int = 0) -> None:
         """Drop packet `i`, whose bytes are as received, and put an ICMP error in its place where one is due.

@@ -14,7 +14,7 @@ from typing import Any
 from dataplane._native import ffi, lib
 from dataplane.batch import PacketBatch
 from dataplane.counters import Counters, PeerCounters
-from dataplane.engine import OFFLOADS, EngineConfig
+from dataplane.engine import OFFLOADS, EngineConfig, LearnedMtu
 from dataplane.routes import RouteSnapshot, address_key, prefix_length
 from dataplane.verdicts import Direction, Event, Verdict
 
@@ -35,8 +35,8 @@ _WHY_OFF = {
     lib.DP_FEATURE_STATE_DEFECT: "this kernel spoils packets with it",
 }
 
-_UINT8_ARRAYS = ("arena", "verdict", "egress", "tos", "source")
-_UINT32_ARRAYS = ("offset", "length", "received")
+_UINT8_ARRAYS = ("arena", "verdict", "egress", "no_df", "tos", "source")
+_UINT32_ARRAYS = ("offset", "length", "received", "fragment_len")
 
 
 class NativeEngine:
@@ -96,15 +96,22 @@ class NativeEngine:
             )
             self._generations = generations
 
-    def set_path_mtu(self, peer: int, mtu: int) -> None:
+    def set_path_mtu(self, peer: int, mtu: int, now_ns: int) -> None:
         """Note what the path to `peer` carries."""
         with self._control:
-            lib.dp_engine_set_path_mtu(self._engine, peer, mtu)
+            lib.dp_engine_set_path_mtu(self._engine, peer, mtu, now_ns)
 
     def path_mtu(self, peer: int) -> int:
         """Bytes of the largest inner packet to `peer`."""
         with self._control:
             return int(lib.dp_engine_path_mtu(self._engine, peer))
+
+    def learned_mtu(self, peer: int) -> LearnedMtu | None:
+        """What the kernel said of the path to `peer`."""
+        since_ns = ffi.new("uint64_t *")
+        with self._control:
+            mtu = lib.dp_engine_learned_mtu(self._engine, peer, since_ns)
+        return LearnedMtu(mtu, since_ns[0]) if mtu else None
 
     def encapsulate(self, batch: PacketBatch, now_ns: int) -> None:
         """Decide about packets read from the TUN."""
@@ -114,9 +121,9 @@ class NativeEngine:
         """Decide about datagrams read from the underlay."""
         lib.dp_engine_decapsulate(self._engine, self._pointers(batch), now_ns)
 
-    def refuse_too_big(self, batch: PacketBatch, i: int, now_ns: int) -> None:
-        """Turn the encapsulated packet `i` into TOO_BIG."""
-        lib.dp_engine_refuse_too_big(self._engine, self._pointers(batch), i, now_ns)
+    def fit_anew(self, batch: PacketBatch, i: int, now_ns: int) -> bool:
+        """Decide once more whether and how the encapsulated packet `i` is sent."""
+        return bool(lib.dp_engine_fit_anew(self._engine, self._pointers(batch), i, now_ns))
 
     def count(self, direction: Direction, batch: PacketBatch, now_ns: int) -> None:
         """Count every packet of `batch` under its final verdict."""
@@ -217,6 +224,7 @@ def _config(config: EngineConfig) -> Any:
     result.carry_tos = config.carry_tos
     result.check_sender = config.check_sender
     result.mtu = config.mtu
+    result.least_mtu = config.least_mtu
     result.icmp_rate = config.icmp_rate
     result.icmp_burst = config.icmp_burst
     result.batch = config.loop.batch
@@ -239,6 +247,13 @@ def _check(status: int) -> int:
     if status < 0:
         raise OSError(-status, os.strerror(-status))
     return status
+
+
+def fragments(packet: bytes, mtu: int) -> bytes:
+    """All fragments that the loop makes of a packet, one behind the other; none when it may not or cannot be cut."""
+    place = bytearray(10 * len(packet))  # of 8 bytes of data each, behind 60 of header
+    size = lib.dp_fragment(packet, len(packet), mtu, ffi.from_buffer(place), len(place))
+    return bytes(place[: max(size, 0)])
 
 
 def create(config: EngineConfig) -> NativeEngine:

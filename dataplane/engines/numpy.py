@@ -54,14 +54,16 @@ class NumpyEngine(BatchEngine):
         packets.check_headers()
         peer = self._tables.lookup(packets.destination)
         peer[~packets.v4 & _is_v4_mapped(packets.destination)] = NO_PEER
-        limit = self._path_mtus_of(peer)
         packets.refuse_where(peer == NO_PEER, Verdict.NO_ROUTE)
         packets.refuse_where(packets.ttl <= 1, Verdict.TTL_EXCEEDED)
-        packets.refuse_where(packets.length > limit, Verdict.TOO_BIG)
+        large = packets.forwarded & (packets.length > self._carried_to(peer))
+        for i in np.flatnonzero(large).tolist():
+            if not self.fit(batch, i, int(peer[i])):
+                packets.verdict[i] = int(Verdict.TOO_BIG)
         packets.lower_ttl()
         tos = packets.tos if self.config.carry_tos else np.zeros_like(packets.tos)
         _column(batch.tos, batch)[packets.forwarded] = tos[packets.forwarded]
-        self._conclude(batch, packets, peer, Egress.UNDERLAY, now_ns, limit)
+        self._conclude(batch, packets, peer, Egress.UNDERLAY, now_ns)
 
     def decapsulate(self, batch: PacketBatch, now_ns: int) -> None:
         """Decide about datagrams read from the underlay."""
@@ -82,7 +84,7 @@ class NumpyEngine(BatchEngine):
         packets.refuse_where(packets.ttl <= 1, Verdict.TTL_EXCEEDED)
         packets.set_ecn(bits)
         packets.lower_ttl()
-        self._conclude(batch, packets, peer, Egress.TUN, now_ns, np.zeros_like(peer))
+        self._conclude(batch, packets, peer, Egress.TUN, now_ns)
 
     def _are_ours(self, packets: "_Packets") -> Bools:
         """Which of the packets are for this node's own subnets."""
@@ -92,22 +94,20 @@ class NumpyEngine(BatchEngine):
             result |= (packets.v4 == own.v4) & inside & (packets.destination != own.broadcast).any(axis=1)
         return result
 
-    def _path_mtus_of(self, peer: Ints) -> Ints:
-        """Bytes of the largest packet to each of the peers; few of them have a path MTU of their own."""
+    def _carried_to(self, peer: Ints) -> Ints:
+        """Bytes of the largest packet that reaches each of the peers with DF; few have a path MTU of their own."""
         limit = np.full(len(peer), self.config.mtu)
-        for narrow, mtu in self.path_mtus.items():
-            limit[peer == narrow] = mtu
+        for narrow, learned in self.learned.items():
+            limit[peer == narrow] = learned.mtu
         return limit
 
-    def _conclude(
-        self, batch: PacketBatch, packets: "_Packets", peer: Ints, egress: Egress, now_ns: int, mtu: Ints
-    ) -> None:
+    def _conclude(self, batch: PacketBatch, packets: "_Packets", peer: Ints, egress: Egress, now_ns: int) -> None:
         """Write the answers into the batch, and say no to those who have to hear it."""
         _column(batch.verdict, batch)[:] = packets.verdict
         _column(batch.next_hop, batch)[:] = np.where(packets.forwarded, peer, NO_PEER)
         _column(batch.egress, batch)[:] = np.where(packets.forwarded, int(egress), int(Egress.NONE))
         for i in np.flatnonzero(~packets.forwarded).tolist():
-            self.refuse(batch, i, Verdict(batch.verdict[i]), now_ns, int(mtu[i]))
+            self.refuse(batch, i, Verdict(batch.verdict[i]), now_ns, self.path_mtu(int(peer[i])))
 
 
 class _Packets:

@@ -63,7 +63,7 @@ class PythonEngine(BatchEngine):
             return Verdict.NO_ROUTE, NO_PEER
         if ttl(packet) <= 1:
             return Verdict.TTL_EXCEEDED, peer
-        if len(packet) > self.path_mtu(peer):
+        if not self.fit(batch, i, peer):
             return Verdict.TOO_BIG, peer
         change_ttl(packet, -1)
         batch.tos[i] = tos(packet) if self.config.carry_tos else 0

@@ -51,7 +51,7 @@ static void test_an_error_is_built_in_scratch_memory(void)
 static void test_a_super_packet_is_measured_by_its_segments(void)
 {
     struct dp_engine *engine = engine_with_peer();
-    struct recipe recipe = {.tcp = 1, .flags = TCP_ACK, .payload_len = 20000};
+    struct recipe recipe = {.tcp = 1, .flags = TCP_ACK, .fragment = V4_DONT_FRAGMENT, .payload_len = 20000};
     static uint8_t bytes[DP_ICMP_HEADROOM + 21000];
     struct dp_packet packet = {.data = bytes + DP_ICMP_HEADROOM};
 
@@ -59,7 +59,7 @@ static void test_a_super_packet_is_measured_by_its_segments(void)
     packet.wire_len = 1472;
     dp_encapsulate(engine->batch_worker, engine->routes, &packet, 1);
     CHECK(packet.verdict == DP_VERDICT_FORWARDED && packet.peer == 1);
-    dp_engine_set_path_mtu(engine, 1, 1400);
+    dp_engine_set_path_mtu(engine, 1, 1400, 1);
     dp_encapsulate(engine->batch_worker, engine->routes, &packet, 1);
     CHECK(packet.verdict == DP_VERDICT_TOO_BIG && get_be32(packet.data + 24) == 1400);
     dp_engine_free(engine);

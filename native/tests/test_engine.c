@@ -79,8 +79,8 @@ static void test_path_mtus_stay_with_their_peer(void)
     struct dp_engine *engine = dp_engine_new(&config);
 
     set_routes(engine, 3, 1);
-    dp_engine_set_path_mtu(engine, 3, 1000);
-    dp_engine_set_path_mtu(engine, 9, 1000); /* unknown */
+    dp_engine_set_path_mtu(engine, 3, 1000, 5);
+    dp_engine_set_path_mtu(engine, 9, 1000, 5); /* unknown */
     CHECK(dp_engine_path_mtu(engine, 3) == 1000 && dp_engine_path_mtu(engine, 9) == 1472);
     set_routes(engine, 3, 1);
     CHECK(dp_engine_path_mtu(engine, 3) == 1000);

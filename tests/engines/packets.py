@@ -3,6 +3,7 @@
 Addresses come from a few small blocks, so that routes hit, miss and nest.
 """
 
+import struct
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 
@@ -11,6 +12,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop
 from scapy.packet import Packet, Raw
 
+from dataplane.packet import checksum
 from dataplane.routes import Peer, RouteSnapshot, address_key
 
 Strategy = st.SearchStrategy
@@ -58,6 +60,30 @@ good_packets: Strategy[bytes] = st.one_of(
     st.builds(_v4, v4_addresses, v4_addresses, hops, tos_bytes, st.sampled_from([0, 0, 0, 185]), v4_uppers),
     st.builds(_v6, v6_addresses, v6_addresses, hops, tos_bytes, v6_headers, v6_uppers),
 )
+
+
+def _fragmentable(offset: int, flags: str, identification: int, options: bytes, wrong_by: int, data: bytes) -> bytes:
+    options += bytes(-len(options) % 4)
+    header = IP(src="10.5.1.2", dst="10.5.2.2", id=identification, frag=offset, flags=flags, proto=17)
+    packet = bytearray(bytes(header)[:20] + options + data)
+    packet[0] = 0x45 + len(options) // 4
+    struct.pack_into("!H", packet, 2, len(packet))
+    struct.pack_into("!H", packet, 10, 0)
+    struct.pack_into("!H", packet, 10, checksum(bytes(packet[: 20 + len(options)])) + wrong_by & 0xFFFF)
+    return bytes(packet)
+
+
+fragmentable_packets: Strategy[bytes] = st.builds(
+    _fragmentable,
+    st.sampled_from([0, 0, 1, 185, 7000]),
+    st.sampled_from(["", "MF"]),
+    st.integers(0, 65535),
+    st.sampled_from([b"", b"", b"\x94\x04\0\0", b"\x07\x07\x04abcd", b"\x01\x83\x03\x04\x07\x20"])
+    | st.binary(max_size=40),
+    st.sampled_from([0, 0, 0, 1, 4660]),
+    st.integers(1, 1500).map(lambda size: bytes(i % 251 for i in range(size))) | st.binary(min_size=1, max_size=4000),
+)
+"""IPv4 without DF, also fragments, with good options and bad, and with checksums that are wrong by something."""
 
 
 def _overwrite(packet: bytes, at: int, data: bytes) -> bytes:

@@ -23,7 +23,7 @@ CONFIG = EngineConfig(SUBNET4, SUBNET6, mtu=1472)
 PEER1 = Peer(1, ip_address("192.168.0.202"), 8285, (ip_network("10.5.2.0/24"), ip_network("fd05:2::/64")))
 PEER2 = Peer(2, ip_address("192.168.0.203"), 8285, (ip_network("10.5.3.0/24"),))
 BOTH = RouteSnapshot([PEER1, PEER2])
-TO_PEER1 = bytes(IP(src="10.5.1.2", dst="10.5.2.2", ttl=64) / UDP() / Raw(bytes(1000)))
+TO_PEER1 = bytes(IP(src="10.5.1.2", dst="10.5.2.2", ttl=64, flags="DF") / UDP() / Raw(bytes(1000)))
 TO_PEER2 = bytes(IP(src="10.5.1.2", dst="10.5.3.2", ttl=64) / UDP())
 FROM_PEER1 = bytes(IP(src="10.5.2.2", dst="10.5.1.2", ttl=64) / UDP())
 
@@ -52,7 +52,7 @@ def test_path_mtu_is_never_above_the_configured_one(make_engine: MakeEngine) -> 
     engine.set_routes(BOTH)
     known = []
     for mtu in (1400, 9000, 1300, 0):
-        engine.set_path_mtu(1, mtu)
+        engine.set_path_mtu(1, mtu, 0)
         known.append((engine.path_mtu(1), engine.path_mtu(2)))
     assert known == [(1400, 1472), (1472, 1472), (1300, 1472), (1472, 1472)]
     assert engine.counters().events[Event.MTU_LEARNED] == 2
@@ -70,8 +70,8 @@ def test_a_datagram_refused_for_its_size_is_answered(make_engine: MakeEngine, pa
     late = batch_of(packet)
     engine.encapsulate(late, 0)
     assert late.verdict[0] == Verdict.FORWARDED
-    engine.set_path_mtu(1, 900)
-    engine.refuse_too_big(late, 0, 0)
+    engine.set_path_mtu(1, 900, 0)
+    assert not engine.fit_anew(late, 0, 0)
     early = batch_of(packet)
     engine.encapsulate(early, 0)
     for batch in (late, early):
@@ -87,7 +87,7 @@ def test_a_peer_that_goes_takes_its_path_mtu_and_counts_along(make_engine: MakeE
     engine = make_engine(CONFIG)
     engine.set_routes(BOTH)
     for peer in (1, 2):
-        engine.set_path_mtu(peer, 1400)
+        engine.set_path_mtu(peer, 1400, 0)
     batch = batch_of(TO_PEER1, TO_PEER2)
     engine.encapsulate(batch, 0)
     engine.count(Direction.ENCAP, batch, 0)

@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scapy.layers.inet import ICMP, IP
+from scapy.layers.inet import ICMP, IP, fragment
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6TimeExceeded, IPv6
 from scapy.packet import Raw
 
@@ -15,10 +16,13 @@ from dataplane.batch import PacketBatch
 from dataplane.counters import Counters
 from dataplane.engine import Engine, EngineConfig
 from dataplane.engines.python import PythonEngine
+from dataplane.fragment import fragments, may_fragment
+from dataplane.packet import check_header, checksum
 from dataplane.routes import RouteSnapshot
 from dataplane.verdicts import Direction, Egress, Verdict
-from tests.engines.conftest import MakeEngine
-from tests.engines.packets import datagrams, good_packets, packets, snapshots
+from tests.engines.conftest import MakeEngine, available
+from tests.engines.cutting import cut_natively
+from tests.engines.packets import datagrams, fragmentable_packets, good_packets, packets, snapshots
 from tests.vectors.golden import SUBNET4, SUBNET6
 
 NODE = EngineConfig(SUBNET4, SUBNET6, mtu=1472)
@@ -32,6 +36,7 @@ configs = st.builds(
     subnet4=st.sampled_from([SUBNET4, ip_network("10.5.1.0/25"), ip_network("10.5.2.2/31"), None]),
     subnet6=st.sampled_from([SUBNET6, ip_network("fd05::/16"), None]),
     mtu=st.sampled_from([68, 600, 1472]),
+    least_mtu=st.sampled_from([0, 0, 70, 1200, 1280]),
     icmp_rate=st.sampled_from([0, 5, 1000]),
     icmp_burst=st.integers(0, 20),
 )
@@ -47,6 +52,8 @@ class Decided(NamedTuple):
     next_hop: int
     tos: int
     content: bytes
+    fragment_len: int
+    no_df: int
 
 
 def decide(
@@ -61,7 +68,15 @@ def decide(
         now_ns = number * step_ns
         (engine.encapsulate if way == Direction.ENCAP else engine.decapsulate)(batch, now_ns)
         decided += [
-            Decided(batch.verdict[i], batch.egress[i], batch.next_hop[i], batch.tos[i], bytes(batch.packet(i)))
+            Decided(
+                batch.verdict[i],
+                batch.egress[i],
+                batch.next_hop[i],
+                batch.tos[i],
+                bytes(batch.packet(i)),
+                batch.fragment_len[i],
+                batch.no_df[i],
+            )
             for i in range(batch.count)
         ]
         engine.count(way, batch, now_ns)
@@ -71,7 +86,7 @@ def decide(
 def prepare(engine: Engine, routes: RouteSnapshot, mtus: dict[int, int]) -> Engine:
     engine.set_routes(routes)
     for peer in routes.peers.keys() & mtus.keys():
-        engine.set_path_mtu(peer, mtus[peer])
+        engine.set_path_mtu(peer, mtus[peer], STEP_NS)
     return engine
 
 
@@ -164,6 +179,40 @@ def test_scapy_agrees_with_icmp_errors(
     for (packet, _, _), decided in zip(content, decide(engine, way, [content], STEP_NS), strict=True):
         if decided.verdict != Verdict.FORWARDED and decided.egress == Egress.TUN:
             assert decided.content == icmp_error(Verdict(decided.verdict), packet)
+
+
+@settings(max_examples=150, deadline=None)
+@given(packet=fragmentable_packets, mtu=st.integers(68, 1500))
+def test_fragments_are_those_of_scapy_and_carry_the_packet(packet: bytes, mtu: int) -> None:
+    """In Python and in C: headers as scapy makes them, and all bytes of the packet where they belong."""
+    whole = IP(packet)
+    made = fragments(memoryview(packet), mtu)
+    header_len = whole.ihl * 4
+    if not whole.options and checksum(memoryview(packet)[:20]) == 0:
+        assert made == list(map(bytes, fragment(whole, (mtu - 20) // 8 * 8)))
+    data = {}
+    for piece in map(IP, made):
+        assert len(bytes(piece)) <= mtu
+        assert (piece.id, piece.ihl, piece.proto, piece.tos, piece.ttl) == (
+            (whole.id, whole.ihl, whole.proto, whole.tos, whole.ttl)
+        )
+        assert checksum(memoryview(bytes(piece))[:header_len]) == checksum(memoryview(packet)[:header_len])
+        data[8 * (piece.frag - whole.frag)] = bytes(piece)[header_len:]
+    assert [IP(piece).flags.MF for piece in made] == [1] * (len(made) - 1) + [whole.flags.MF]
+    assert list(data) == list(accumulate(map(len, list(data.values())[:-1]), initial=0))
+    assert b"".join(data.values()) == packet[header_len:]
+    if available("native"):
+        assert cut_natively(packet, mtu) == b"".join(made)
+
+
+@given(packet=packets, mtu=st.integers(0, 1500))
+@settings(max_examples=100, deadline=None)
+def test_what_may_be_fragmented_is_the_same_in_c(packet: bytes, mtu: int) -> None:
+    if not available("native"):
+        pytest.skip("the C extension is not built: run ./dev test, or pip install -e .")
+    good = check_header(memoryview(bytearray(packet))) == Verdict.FORWARDED
+    may = good and may_fragment(memoryview(packet), mtu)
+    assert cut_natively(packet, mtu) == (b"".join(fragments(memoryview(packet), mtu)) if may else b"")
 
 
 @given(packet=packets, start=st.integers(0, 3))

@@ -19,11 +19,13 @@ ONLY = {
     "dataplane.verdicts": set(),
     "dataplane.packet": {"dataplane.verdicts"},
     "dataplane.batch": {"dataplane.verdicts"},
+    "dataplane.fragment": {"dataplane.batch", "dataplane.packet"},
     "dataplane.tun": {"dataplane.batch", "dataplane.errors", "dataplane.verdicts"},
     "dataplane.udp": {
         "dataplane.addresses",
         "dataplane.batch",
         "dataplane.errors",
+        "dataplane.fragment",
         "dataplane.verdicts",
         "dataplane.packet",
     },

@@ -59,8 +59,10 @@ def nodes(wire: Wire) -> tuple[Node, Node]:
     return Node(1, wire), Node(2, wire)
 
 
-def packet(ttl: int = 64, tos: int = 0, size: int = 28, destination: str = "10.5.2.2") -> bytes:
-    return bytes(IP(src="10.5.1.2", dst=destination, ttl=ttl, tos=tos) / UDP(chksum=0) / Raw(bytes(size - 28)))
+def packet(ttl: int = 64, tos: int = 0, size: int = 28, destination: str = "10.5.2.2", flags: str = "") -> bytes:
+    return bytes(
+        IP(src="10.5.1.2", dst=destination, ttl=ttl, tos=tos, flags=flags) / UDP(chksum=0) / Raw(bytes(size - 28))
+    )
 
 
 def test_a_packet_crosses_two_nodes(nodes: tuple[Node, Node]) -> None:
@@ -104,10 +106,40 @@ def test_a_ttl_that_runs_out_at_the_far_node_is_answered_through_the_overlay(nod
     assert (IP(arrived).src, IP(arrived).dst, IP(arrived)[ICMP].type) == ("10.5.2.0", "10.5.1.2", 11)
 
 
+def test_a_packet_that_may_be_cut_crosses_a_narrow_wire(nodes: tuple[Node, Node], wire: Wire) -> None:
+    """Also the one by which the node learns that the wire is narrow."""
+    left, right = nodes
+    wire.mtus[UNDERLAY[1], 8285] = 1300
+    left.tun.from_host += [packet(size=1400), packet(size=1400), packet(size=1272)]
+    left.loop.turn(0)
+    right.loop.turn(0)
+    right.loop.turn(0)
+    assert sorted(len(p) for p in right.tun.to_host) == [152, 152, 1268, 1268, 1272]
+    assert left.counted(Direction.ENCAP) == {"FORWARDED": 3}
+    events = left.engine.counters().events
+    assert (events[Event.FRAGMENTED], events[Event.MTU_LEARNED], events[Event.ICMP_SENT]) == (2, 1, 0)
+
+
+def test_a_wire_that_is_said_to_be_too_narrow_is_used_without_df(wire: Wire) -> None:
+    left, right = Node(1, wire, least_mtu=1280), Node(2, wire)
+    wire.mtus[UNDERLAY[1], 8285] = 552
+    six = bytes(IPv6(src="fd05:1::2", dst="fd05:2::2") / UDP() / Raw(bytes(1232)))
+    left.tun.from_host += [six, six, packet(size=1400), packet(size=1280, flags="DF"), packet(size=1281, flags="DF")]
+    left.loop.turn(0)
+    left.loop.turn(0)
+    right.loop.turn(0)
+    right.loop.turn(0)
+    assert [len(p) for p in right.tun.to_host] == [1280, 1280, 1276, 144, 1280]
+    assert left.counted(Direction.ENCAP) == {"FORWARDED": 4, "TOO_BIG": 1}
+    assert left.engine.counters().events[Event.SENT_WITHOUT_DF] == 4
+    (error,) = left.tun.to_host
+    assert IP(error)[ICMP].nexthopmtu == 1280
+
+
 def test_a_narrow_wire_is_learned_and_told(nodes: tuple[Node, Node], wire: Wire) -> None:
     left, _ = nodes
     wire.mtus[UNDERLAY[1], 8285] = 1300
-    left.tun.from_host += [packet(size=1400), packet(size=1272)]
+    left.tun.from_host += [packet(size=1400, flags="DF"), packet(size=1272)]
     left.loop.turn(0)
     (error,) = left.tun.to_host
     assert IP(error)[ICMP].nexthopmtu == 1300 - 28
@@ -243,10 +275,10 @@ def test_a_path_mtu_is_forgotten_when_the_path_is_wider_again(
     forwarder: Forwarder, ends: tuple[PairTun, QuietUnderlay], wire: Wire
 ) -> None:
     wire.mtus[UNDERLAY[1], 8285] = 1300
-    ends[0].host.send(packet(size=1400))
+    ends[0].host.send(packet(size=1400, flags="DF"))
     wait_until(lambda: forwarder.counters().drops(Direction.ENCAP) == {"too_big": 1}, "the narrow path is met")
     forwarder.refresh_path_mtus()
-    ends[0].host.send(packet(size=1400))
+    ends[0].host.send(packet(size=1400, flags="DF"))
     wait_until(lambda: forwarder.counters().drops(Direction.ENCAP) == {"too_big": 2}, "it is still narrow")
     wire.mtus.clear()
     forwarder.refresh_path_mtus()

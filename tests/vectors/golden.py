@@ -32,6 +32,7 @@ class Case:
     direction: str = "encap"
     peers: str = "two"
     mtu: int = 1472
+    least_mtu: int = 0
     icmp_rate: int = 1000
     carry_tos: bool = True
     check_sender: bool = True
@@ -42,7 +43,10 @@ class Case:
     verdict: str = "FORWARDED"
     next_hop: int = 1
     tos: int = 0
+    fragment_len: int = 0
+    no_df: bool = False
     event: str | None = None
+    other_event: str | None = None
 
     @property
     def config(self) -> EngineConfig:
@@ -51,6 +55,7 @@ class Case:
             subnet4=None if 4 in self.no_subnet else SUBNET4,
             subnet6=None if 6 in self.no_subnet else SUBNET6,
             mtu=self.mtu,
+            least_mtu=self.least_mtu,
             carry_tos=self.carry_tos,
             check_sender=self.check_sender,
             icmp_rate=self.icmp_rate,
@@ -91,16 +96,16 @@ class Case:
         return Verdict[self.verdict]
 
     @property
-    def expected_event(self) -> Event | None:
+    def expected_events(self) -> list[Event]:
         """What is counted beside the verdict."""
-        return Event[self.event] if self.event else None
+        return [Event[name] for name in (self.event, self.other_event) if name]
 
     @property
     def expected_egress(self) -> Egress:
         """Where the bytes that come out go."""
         if self.verdict == "FORWARDED":
             return Egress.UNDERLAY if self.way == Direction.ENCAP else Egress.TUN
-        return Egress.TUN if self.expected_event == Event.ICMP_SENT else Egress.NONE
+        return Egress.TUN if Event.ICMP_SENT in self.expected_events else Egress.NONE
 
 
 @cache
