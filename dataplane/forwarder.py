@@ -191,6 +191,10 @@ class Forwarder:
         """
         self._request(partial(_refresh_path_mtus, self._engine, self._underlay, self._destinations))
 
+    def forget_path_mtu(self, peer: int) -> None:
+        """Take the path to peer id `peer` for as wide as is configured."""
+        self._request(lambda: self._engine.set_path_mtu(peer, 0, time.monotonic_ns()))
+
     def counters(self) -> Counters:
         """The engine's counts up to now, to be read and not changed."""
         return self._engine.counters()

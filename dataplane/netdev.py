@@ -30,6 +30,8 @@ _OVERLAY_KINDS = ("tun", "vxlan")
 _RT_TABLE_MAIN = 254
 _TX_DROPS = 8 + 3  # in /proc/net/dev: eight numbers of what was received, then bytes, packets, errors, drops
 _SYSCTL = Path("/proc/sys/net")
+_RTM_F_CLONED = 0x200
+"""A route that the kernel made for what it learned, include/uapi/linux/rtnetlink.h."""
 _HOST_SYSCTL = Path("/host/proc/sys/net")
 """The same files, where a pod mounts them from its node: a container's own /proc/sys is read-only."""
 _FORWARDING = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
@@ -137,6 +139,19 @@ def write_sysctl(key: str, value: int) -> None:
     raise NodeError(
         f"cannot set /proc/sys/net/{key} to {value}: {refusals[0].strerror}; run as root, or set it on the host first"
     ) from refusals[0]
+
+
+def forget_path_mtu(address: Address) -> None:
+    """Have the kernel forget what ICMP told it of the path to `address`; of IPv4 it can only forget all paths."""
+    if address.version == 4:
+        write_sysctl("ipv4/route/flush", 1)
+        return
+    with netlink(f"forget the path MTU to {address}") as ip:
+        try:
+            ip.route("del", family=_FAMILY[6], dst=f"{address}/128", flags=_RTM_F_CLONED)
+        except NetlinkError as error:
+            if error.code != errno.ESRCH:  # nothing was learned
+                raise
 
 
 def device_routes(name: str) -> list[Network]:

@@ -36,8 +36,16 @@ def render_peers(peers: Sequence[Status]) -> str:
         seen = peer["last_seen_seconds"]
         ago = "-" if peer["rx_bytes"] is None else "never" if seen is None else f"{duration(seen)} ago"
         sent, received = ("-" if peer[key] is None else size(peer[key]) for key in ("tx_bytes", "rx_bytes"))
-        rows.append((subnets, _endpoint(peer["address"], peer["port"]), str(peer["mtu"]), ago, sent, received))
+        rows.append((subnets, _endpoint(peer["address"], peer["port"]), _mtu(peer), ago, sent, received))
     return table(rows) if peers else "no peers yet\n"
+
+
+def _mtu(peer: Status) -> str:
+    """The MTU in use, and what the kernel said of the path, if that was less than is configured."""
+    learned = peer.get("learned_mtu")
+    if learned is None:
+        return str(peer["mtu"])
+    return f"{peer['mtu']} (path: {learned['mtu']}, said {duration(learned['age_seconds'])} ago)"
 
 
 def render_counters(counters: Status) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from dataplane import __version__
 from dataplane.backends.base import PeerState
 from dataplane.counters import Counters, PeerCounters
+from dataplane.engine import LearnedMtu
 from dataplane.host import NodeHost
 from dataplane.lease import Lease
 from dataplane.membership import Membership
@@ -142,8 +143,20 @@ def _peer(state: PeerState | None) -> dict[str, Any]:
     """Where a peer is and what went to and fro."""
     if state is None:
         return {"reachable": False}
-    where = {"address": str(state.address), "port": state.port, "mtu": state.mtu}
+    where = {
+        "address": str(state.address),
+        "port": state.port,
+        "mtu": state.mtu,
+        "learned_mtu": _learned(state.learned),
+    }
     return {"reachable": True} | where | _traffic(state.traffic)
+
+
+def _learned(learned: LearnedMtu | None) -> dict[str, Any] | None:
+    """What the kernel said of a path, and how long ago it said so first."""
+    if learned is None:
+        return None
+    return {"mtu": learned.mtu, "age_seconds": round((time.monotonic_ns() - learned.since_ns) / 1e9, 1)}
 
 
 def _traffic(traffic: PeerCounters | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from dataplane.addresses import Address, Network
 from dataplane.counters import Counters, PeerCounters
+from dataplane.engine import LearnedMtu
 from dataplane.errors import ConfigError
 from dataplane.lease import Lease, LeaseAttrs, LeaseEvent
 from dataplane.netdev import ExternalInterface
@@ -37,20 +38,22 @@ class PeerState:
     """One peer as the backend sees it: where it is, the largest inner packet on the way there, and its traffic.
 
     `port` is None where pods' packets travel as they are, `traffic` where the kernel moves them and does not count.
+    `learned` is what the kernel said of the path, if that was noted; `mtu` holds all the same.
     """
 
     address: Address
     port: int | None
     mtu: int
     traffic: PeerCounters | None
+    learned: LearnedMtu | None = None
 
 
 class Backend(Protocol):
     """One way to move packets between nodes.
 
     It is made, and its methods are called, in threads that may block for milliseconds; the properties do not block.
-    `refresh`, and what only tells (`counters`, `peers`, `unreachable`, `report`), may be called while another method
-    runs, other methods one at a time.
+    `refresh`, `forget_path_mtu`, and what only tells (`counters`, `peers`, `unreachable`, `report`), may be called
+    while another method runs, other methods one at a time.
     """
 
     refresh_seconds: float
@@ -95,6 +98,12 @@ class Backend(Protocol):
 
     def stop(self) -> None:
         """Stop moving packets. The device, its addresses and routes stay, for the next start."""
+
+    def forget_path_mtu(self, key: str) -> None:
+        """Take the path to the peer of that lease for as wide as any until the kernel says otherwise once more.
+
+        The kernel forgets what ICMP told it of that path, with an IPv4 underlay of all paths. NodeError if it may not.
+        """
 
     def counters(self) -> Counters | None:
         """Counts since the start, or None where the kernel moves the packets."""

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
+from dataplane import netdev
 from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext, PeerState
 from dataplane.counters import Counters
@@ -193,6 +194,12 @@ class KernelBackend(ABC):
         """Leave the tables as they are; the kernel goes on by what they say."""
         with self._lock:
             self._synchronised = False
+
+    def forget_path_mtu(self, key: str) -> None:
+        """Have the kernel forget what it learned of the path."""
+        lease = self._leases.get(key)
+        if lease is not None:
+            netdev.forget_path_mtu(self._first_address(lease))
 
     def counters(self) -> Counters | None:
         """The kernel does not count by verdict."""

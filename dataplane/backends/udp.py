@@ -26,6 +26,12 @@ from dataplane.tun import TunDevice
 from dataplane.udp import DEFAULT_PORT, ENCAP_OVERHEAD, Underlay, gso_max_size
 from dataplane.wishes import Wish
 
+IPV6_LEAST_MTU = 1280
+"""Bytes of a packet that every network of IPv6 carries (RFC 8200 5): no host has to send a smaller one."""
+
+BASE_PLPMTU = 1200
+"""Bytes of a datagram's payload that are taken to pass on any path where IPv6 is not concerned (RFC 8899 5.1.2)."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -152,6 +158,15 @@ class UdpBackend:
         for forwarder in self._forwarders:
             forwarder.refresh_path_mtus()
 
+    def forget_path_mtu(self, key: str) -> None:
+        """Forget it in the kernel, and then here."""
+        peer = self._peers.get(key)
+        if peer is None:
+            return
+        netdev.forget_path_mtu(peer.address)
+        for forwarder in self._forwarders[:1]:  # all of them share one engine
+            forwarder.forget_path_mtu(peer.id)
+
     def stop(self) -> None:
         """Stop the workers and let go of both ends; the persistent TUN stays."""
         self._running.close()
@@ -169,7 +184,7 @@ class UdpBackend:
         """Every peer that packets are sent to."""
         traffic = self.counters().peers
         return {
-            key: PeerState(peer.address, peer.port, self._path_mtu(peer), traffic.get(peer.id, PeerCounters()))
+            key: self._peer_state(peer, traffic.get(peer.id, PeerCounters()))
             for key, peer in list(self._peers.items())  # a copy: a thread may be applying changes meanwhile
         }
 
@@ -249,6 +264,7 @@ class UdpBackend:
             subnet4=lease.subnets.ipv4,
             subnet6=lease.subnets.ipv6,
             mtu=self.mtu,
+            least_mtu=IPV6_LEAST_MTU if lease.subnets.ipv6 else min(BASE_PLPMTU, self.mtu),
             carry_tos=not self._options.no_carry_tos,
             check_sender=not self._options.accept_any_sender,
             icmp_rate=self._options.icmp_rate,
@@ -277,5 +293,8 @@ class UdpBackend:
         for forwarder in self._forwarders:
             forwarder.set_routes(snapshot)
 
-    def _path_mtu(self, peer: Peer) -> int:
-        return self._engine.path_mtu(peer.id) if self._engine is not None else self.mtu
+    def _peer_state(self, peer: Peer, traffic: PeerCounters) -> PeerState:
+        engine = self._engine
+        if engine is None:
+            return PeerState(peer.address, peer.port, self.mtu, traffic)
+        return PeerState(peer.address, peer.port, engine.path_mtu(peer.id), traffic, engine.learned_mtu(peer.id))

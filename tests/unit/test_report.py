@@ -18,6 +18,7 @@ PEER = {
     "address": "192.168.0.202",
     "port": 8285,
     "mtu": 1472,
+    "learned_mtu": None,
     "last_seen_seconds": None,
     "tx_packets": 10,
     "tx_bytes": 1000,
@@ -186,3 +187,8 @@ def test_a_node_that_was_started_anew_counts_from_zero() -> None:
 def test_a_node_without_lease_has_no_rates() -> None:
     waiting = STATUS | {"counters": None, "peers": []}
     assert "encap_pps=0" in stats.render_line(waiting, waiting, 1.0)
+
+
+def test_what_was_learned_of_a_path_is_shown_with_its_age() -> None:
+    narrow = PEER | {"mtu": 1280, "learned_mtu": {"mtu": 524, "age_seconds": 200.0}}
+    assert "1280 (path: 524, said 3 min ago)" in render_peers([narrow])

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from dataplane import netdev
 from dataplane.batch import MAX_PACKET, PacketBatch
 from dataplane.errors import NodeError
 from dataplane.lab.netns import Namespace
@@ -127,6 +128,34 @@ def test_a_narrow_path_is_learned_from_the_kernel(underlay: Underlay, peer: sock
     batch = to_peer([(bytes(inner_mtu), 0), (bytes(inner_mtu + 1), 0), (bytes(1500), 0)])
     assert underlay.write_batch(batch, destination) == [1, 2]
     assert len(peer.recv(MAX_PACKET)) == inner_mtu
+
+
+def test_a_datagram_without_df_crosses_a_narrow_path(underlay: Underlay, peer: socket.socket, version: int) -> None:
+    """The kernel fragments it for the path that it knows, and the peer's kernel puts it together again."""
+    destination = {1: (RIGHT[version], 8285)}
+    know_narrow_path(underlay, version)
+    batch = to_peer([(b"\1" * 1400, 0), (b"\2" * 1400, 0)])
+    batch.no_df[0] = 1
+    assert underlay.write_batch(batch, destination) == [1], "the next one has DF again"
+    assert peer.recv(MAX_PACKET) == b"\1" * 1400
+
+
+def test_the_kernel_forgets_a_path_mtu(
+    hosts: tuple[Namespace, Namespace], underlay: Underlay, peer: socket.socket, version: int
+) -> None:
+    know_narrow_path(underlay, version)
+    with hosts[0].entered():
+        for _ in range(2):  # once more when nothing is known
+            netdev.forget_path_mtu(ip_address(RIGHT[version]))
+    assert underlay.path_mtu((RIGHT[version], 8285)) == 1500 - underlay.overhead
+
+
+def know_narrow_path(underlay: Underlay, version: int) -> None:
+    """Have the router tell the kernel of the path's MTU."""
+    destination = {1: (RIGHT[version], 8285)}
+    if underlay.path_mtu(destination[1]) > 1300:
+        underlay.write_batch(to_peer([(bytes(1400), 0)]), destination)
+        wait_until(lambda: underlay.path_mtu(destination[1]) < 1300, "the kernel knows the path's MTU")
 
 
 def test_no_way_to_the_peer_is_a_verdict(underlay: Underlay, version: int) -> None:
