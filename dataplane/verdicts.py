@@ -37,7 +37,7 @@ class Verdict(_Described):
     FORWARDED = 0, "sent on its way"
     TRUNCATED = 1, "shorter than the header that it starts with"
     BAD_VERSION = 2, "neither IPv4 nor IPv6"
-    BAD_HEADER = 3, "IPv4 header length below 20 bytes"
+    BAD_HEADER = 3, "IPv4 header length below 20 bytes, or a vnet header that does not fit the packet"
     BAD_LENGTH = 4, "the length in the header is not the length of the packet"
     NO_ROUTE = 5, "no lease covers the destination"
     TTL_EXCEEDED = 6, "TTL or hop limit ran out here"

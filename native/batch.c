@@ -1,8 +1,11 @@
 /* batch.c - the decisions over the arrays of a PacketBatch, for callers that bring their own loop. */
 #include "decide.h"
 
+#include <assert.h>
+
 static struct dp_packet take(const struct dp_batch *batch, size_t i)
 {
+    assert(batch->offset[i] >= DP_ICMP_HEADROOM);
     return (struct dp_packet){
         .data = batch->arena + batch->offset[i],
         .len = batch->length[i],

@@ -1,4 +1,4 @@
-/* bytes.h - numbers in network byte order at any address. */
+/* bytes.h - numbers in network byte order at any address, and sizes. */
 #ifndef DP_BYTES_H
 #define DP_BYTES_H
 
@@ -25,6 +25,18 @@ static inline void put_be32(uint8_t *at, uint32_t value)
 {
     put_be16(at, (uint16_t)(value >> 16));
     put_be16(at + 2, (uint16_t)value);
+}
+
+/* The least multiple of @step that is no less than @size. */
+#define ROUND_UP(size, step) (((size) + (step) - 1) / (step) * (step))
+
+/*
+ * What is left of @whole behind its first @part bytes; nothing, and not a number that wraps, when it ends before. Any
+ * difference of lengths that no check right above it has tied together goes through here.
+ */
+static inline size_t size_left(size_t whole, size_t part)
+{
+    return part < whole ? whole - part : 0;
 }
 
 /* The smaller of two sizes. */

@@ -1,11 +1,10 @@
 /* coalesce.c - the rules by which packets join; coalesce.h says what they are for. */
 #include "coalesce.h"
 
-#define MAX_GROUP_HEADER 128
-#define SEQUENCE_AT      4
-#define DATA_OFFSET_AT   12
-#define V4_ID_AT         4
-#define V4_FRAGMENT_AT   6
+#define SEQUENCE_AT    4
+#define DATA_OFFSET_AT 12
+#define V4_ID_AT       4
+#define V4_FRAGMENT_AT 6
 
 /* Tunnels that pods may run: kernels before 6.9 cut a super-packet of these wrongly when it leaves by another tunnel.
  */
@@ -140,7 +139,7 @@ static void begin_group(struct dp_coalescer *coalescer, uint8_t *packet, size_t 
         return;
     group->payload_len = (uint32_t)(len - header_len);
     group->push = has_push(group, packet) != 0;
-    group->closed = group->push || header_len > MAX_GROUP_HEADER;
+    group->closed = group->push || header_len > MAX_SEGMENT_HEADER;
     if (flow->protocol == PROTOCOL_TCP)
         group->next_sequence = get_be32(packet + flow->l4_at + SEQUENCE_AT) + group->payload_len;
 }

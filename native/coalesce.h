@@ -21,6 +21,8 @@
 #define MAX_GROUPS         128
 #define MAX_GROUP_SEGMENTS 64 /* UDP_MAX_SEGMENTS of older kernels; 64 KiB of TCP is less */
 
+static_assert((uint64_t)MAX_GROUP_SEGMENTS * MAX_PACKET_LEN <= UINT32_MAX, "the bytes of a group can be counted");
+
 /**
  * struct dp_group - packets that will be one, or a single one
  * @packet: the first packet

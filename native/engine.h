@@ -9,6 +9,7 @@
 #ifndef DP_ENGINE_H
 #define DP_ENGINE_H
 
+#include <assert.h>
 #include <stdatomic.h>
 
 #include "icmp.h"
@@ -20,6 +21,8 @@
 #define N_PEER_PAGES   ((DP_MAX_PEER_ID + 1) / PEERS_PER_PAGE)
 #define WORKER_IDLE    UINT64_MAX
 #define CACHE_LINE     64
+
+static_assert((DP_MAX_PEER_ID + 1) % PEERS_PER_PAGE == 0, "every peer's id has its place in a page");
 
 struct dp_loop;
 

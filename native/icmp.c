@@ -17,6 +17,8 @@
 #define V6_MAX_EXTENSION_HEADERS 8
 #define V6_EXTENSION_MIN_LEN     8
 
+static_assert(MAX_V4_ERROR_LEN <= DP_ICMP_MAX_LEN, "DP_ICMP_SCRATCH has room for either family");
+
 static int v4_may_answer(const uint8_t *packet, size_t len)
 {
     size_t at = dp_packet_header_len(packet);
@@ -61,7 +63,7 @@ static size_t v6_upper_layer(const uint8_t *packet, size_t len, uint8_t *protoco
 
     *protocol = packet[6];
     for (int i = 0; i < V6_MAX_EXTENSION_HEADERS && is_extension_header(*protocol); i++) {
-        if (len - at < V6_EXTENSION_MIN_LEN)
+        if (size_left(len, at) < V6_EXTENSION_MIN_LEN)
             return 0;
         if (*protocol == V6_FRAGMENT) {
             header_len = V6_EXTENSION_MIN_LEN;
@@ -72,7 +74,7 @@ static size_t v6_upper_layer(const uint8_t *packet, size_t len, uint8_t *protoco
         } else {
             header_len = 8 * ((size_t)packet[at + 1] + 1);
         }
-        if (len - at < header_len)
+        if (size_left(len, at) < header_len)
             return 0;
         *protocol = packet[at];
         at += header_len;

@@ -2,6 +2,7 @@
 #ifndef DP_ICMP_H
 #define DP_ICMP_H
 
+#include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,6 +13,8 @@
 
 /* Bytes of the longest error: the IPv6 minimum MTU. */
 #define DP_ICMP_MAX_LEN 1280
+
+static_assert(DP_ICMP_HEADROOM >= V6_HEADER_LEN + 8, "the headers of both families fit");
 
 /* Bytes of a place where an error can be built together with the packet that it quotes. */
 #define DP_ICMP_SCRATCH (DP_ICMP_HEADROOM + DP_ICMP_MAX_LEN)

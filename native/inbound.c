@@ -28,7 +28,7 @@ static void write_group(struct dp_loop *loop, const struct dp_group *group)
 {
     uint8_t header[MAX_SEGMENT_HEADER];
     struct virtio_net_hdr vnet;
-    struct iovec iovs[MAX_GROUP_SEGMENTS + 2] = {
+    struct iovec iovs[2 + MAX_GROUP_SEGMENTS] = {
         {&vnet, sizeof vnet},
         {header, group->header_len},
         {group->packet + group->header_len, group->payload_len},
@@ -95,7 +95,7 @@ void dp_loop_inbound(struct dp_loop *loop)
         loop->turn_bytes += run.len;
         loop->turn_reads++;
         do { /* an empty datagram is one, too */
-            size_t len = min_size(run.datagram_len, run.len - at);
+            size_t len = min_size(run.datagram_len, size_left(run.len, at));
             take(loop, &run, run.data + at, len);
             at += len;
         } while (at < run.len);

@@ -17,9 +17,15 @@
 #include "send.h"
 
 #define MAX_READS     128
-#define READ_LEN      (MAX_PACKET_LEN + VNET_LEN)
+#define READ_ALIGN    64
 #define READ_HEADROOM 64 /* for a vnet header, and later for the headers of an ICMP error */
-#define ARENA_LEN     (5 * (READ_LEN + READ_HEADROOM)) /* what a turn reads stays cached until it is sent */
+
+/* What one read takes of the arena at most: packets begin READ_HEADROOM behind a multiple of READ_ALIGN. */
+#define READ_ROOM (READ_HEADROOM + ROUND_UP(MAX_PACKET_LEN, READ_ALIGN))
+#define ARENA_LEN ((size_t)5 * READ_ROOM) /* what a turn reads stays cached until it is sent */
+
+static_assert(READ_HEADROOM >= VNET_LEN && READ_HEADROOM >= DP_ICMP_HEADROOM, "what goes in front of a packet fits");
+static_assert(READ_HEADROOM % READ_ALIGN == 0, "rounding a packet up never takes more than READ_ROOM");
 
 /**
  * struct dp_loop - one run of a worker

@@ -90,17 +90,36 @@ static void queue_super(struct dp_loop *loop, struct dp_packet *packet, struct d
     }
 }
 
+/*
+ * What a vnet header asks for: how the packet is to be cut goes into @super. Returns 0, or -EINVAL for what cannot be
+ * done to this packet.
+ */
+static int read_vnet(struct dp_super *super, const struct virtio_net_hdr *vnet, struct dp_packet *packet)
+{
+    super->n_segments = 1;
+    super->header_len = 0;
+    if (vnet->gso_type == VIRTIO_NET_HDR_GSO_NONE)
+        return vnet->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM && !dp_checksum_fits(packet->data, packet->len, vnet) ? -EINVAL
+                                                                                                               : 0;
+    if (dp_super_parse(super, vnet, packet->data, packet->len))
+        return -EINVAL;
+    packet->wire_len = (uint32_t)min_size(packet->len, super->header_len + super->payload_len);
+    return 0;
+}
+
 /* Decide about one packet and queue it, or answer it. */
 static void take(struct dp_loop *loop, struct dp_packet *packet, const struct virtio_net_hdr *vnet)
 {
     int combine = dp_feature_on(loop->features, DP_FEATURE_GSO);
-    struct dp_super super = {.n_segments = 1, .header_len = 0};
     uint64_t bytes = packet->len;
+    struct dp_super super;
+    int malformed = read_vnet(&super, vnet, packet);
 
-    if (vnet->gso_type != VIRTIO_NET_HDR_GSO_NONE && !dp_super_parse(&super, vnet, packet->data, packet->len))
-        packet->wire_len = (uint32_t)min_size(packet->len, super.header_len + super.payload_len);
     packet->n_packets = (uint32_t)super.n_segments;
-    dp_encapsulate(loop->worker, loop->routes, packet, loop->now_ns);
+    if (malformed && dp_packet_check(packet->data, packet->len) == DP_VERDICT_FORWARDED)
+        dp_refuse(loop->worker, packet, DP_VERDICT_BAD_HEADER, 0, loop->now_ns);
+    else
+        dp_encapsulate(loop->worker, loop->routes, packet, loop->now_ns);
     if (packet->verdict != DP_VERDICT_FORWARDED) {
         if (packet->egress == DP_EGRESS_TUN)
             dp_loop_write_plain(loop, packet->data, packet->len);
@@ -126,11 +145,12 @@ static void take(struct dp_loop *loop, struct dp_packet *packet, const struct vi
 
 void dp_loop_outbound(struct dp_loop *loop)
 {
-    uint8_t *data = loop->arena + READ_HEADROOM, *end = loop->arena + ARENA_LEN;
+    size_t used = 0; /* of the arena; a multiple of READ_ALIGN */
 
-    for (uint32_t i = 0; i < loop->most_reads && (size_t)(end - data) >= READ_LEN; i++) {
+    for (uint32_t i = 0; i < loop->most_reads && size_left(ARENA_LEN, used) >= READ_ROOM; i++) {
         struct dp_packet *packet = &loop->packets[i];
         struct virtio_net_hdr vnet = {0};
+        uint8_t *data = loop->arena + used + READ_HEADROOM;
         ssize_t len = read(loop->tun_fd, data - loop->vnet_len, MAX_PACKET_LEN + loop->vnet_len);
         if (len < (ssize_t)loop->vnet_len) {
             if (len < 0 && errno != EAGAIN && errno != EINTR)
@@ -142,7 +162,7 @@ void dp_loop_outbound(struct dp_loop *loop)
         packet->wire_len = packet->len;
         loop->turn_bytes += packet->len;
         loop->turn_reads++;
-        data += ((packet->len + 63) & ~(size_t)63) + READ_HEADROOM;
+        used += READ_HEADROOM + ROUND_UP((size_t)packet->len, READ_ALIGN);
         take(loop, packet, &vnet);
     }
     flush(loop);

@@ -68,10 +68,8 @@ static void read_control(struct dp_run *run, struct msghdr *header)
     int value;
 
     for (struct cmsghdr *control = CMSG_FIRSTHDR(header); control; control = CMSG_NXTHDR(header, control)) {
-        if (control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_TOS) {
+        if (control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_TOS && control->cmsg_len >= CMSG_LEN(1))
             run->tos = *CMSG_DATA(control); /* one byte */
-            continue;
-        }
         if (control->cmsg_len < CMSG_LEN(sizeof value))
             continue;
         memcpy(&value, CMSG_DATA(control), sizeof value);

@@ -7,6 +7,7 @@
 #ifndef DP_RECEIVE_H
 #define DP_RECEIVE_H
 
+#include <assert.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -15,6 +16,8 @@
 #define MAX_RUNS      64
 #define MAX_LONG_RUNS 4     /* runs in a read, when they are long: 256 KiB stay in the cache until they are written */
 #define RUN_LEN       65536 /* bytes of the longest run */
+
+static_assert(RUN_LEN >= MAX_PACKET_LEN, "no datagram is cut off");
 
 /* Bytes between buffers: not a power of two, or they would compete for the same lines of the cache. */
 #define RUN_STRIDE (RUN_LEN + 1088)
@@ -52,7 +55,7 @@ struct dp_receiver {
     struct mmsghdr vector[MAX_RUNS];
     struct iovec iovs[MAX_RUNS];
     struct sockaddr_in6 from[MAX_RUNS];
-    _Alignas(struct cmsghdr) uint8_t control[MAX_RUNS][2 * CMSG_SPACE(sizeof(int))];
+    _Alignas(struct cmsghdr) uint8_t control[MAX_RUNS][CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(int))];
 };
 
 /**

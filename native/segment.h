@@ -10,9 +10,6 @@
 #include "packet.h"
 #include "vnet.h"
 
-/* Bytes of the longest headers of IP and TCP or UDP that are cut: IPv4 and TCP with all options are 120. */
-#define MAX_SEGMENT_HEADER 128
-
 /**
  * struct dp_super - a super-packet being cut
  * @packet: its first byte
@@ -25,6 +22,7 @@
  * @ip_sum: sum of the IPv4 header without the fields that differ between segments
  * @l4_sum: sum of the pseudo-header and the TCP or UDP header without those fields
  * @tcp: whether it is TCP, else it is UDP
+ * @header: the headers as they were when cutting began
  */
 struct dp_super {
     const uint8_t *packet;
@@ -37,6 +35,7 @@ struct dp_super {
     uint64_t ip_sum;
     uint64_t l4_sum;
     int tcp;
+    uint8_t header[MAX_SEGMENT_HEADER];
 };
 
 /**
@@ -46,13 +45,16 @@ struct dp_super {
  * @packet: the packet, any bytes
  * @len: how many
  *
- * Return: 0, or -EINVAL for a packet that cannot be cut.
+ * Return: 0, or -EINVAL for a packet that cannot be cut, or whose vnet header asks for something else.
  */
 int dp_super_parse(struct dp_super *super, const struct virtio_net_hdr *vnet, const uint8_t *packet, size_t len);
 
 /**
- * dp_super_begin() - get ready for the first segment; the packet's headers must not change from now on
+ * dp_super_begin() - get ready for the first segment
  * @super: a parsed super-packet
+ *
+ * From now on the packet's payload must not change. Its headers may: a refusal of the first segments undoes the TTL
+ * step in them, while the others are still to be cut.
  */
 void dp_super_begin(struct dp_super *super);
 
@@ -67,13 +69,22 @@ void dp_super_begin(struct dp_super *super);
 size_t dp_super_next(struct dp_super *super, uint8_t *header, const uint8_t **payload);
 
 /**
+ * dp_checksum_fits() - whether a vnet header has the checksum of a packet where it may be written
+ * @packet: the packet, any bytes
+ * @len: how many
+ * @vnet: says where the checksum starts and where it goes
+ *
+ * Behind the IP header, that is, and inside the packet. It may be far behind: with a tunnel of a pod's the checksum
+ * that is left to the network card is that of the packet in the tunnel.
+ */
+int dp_checksum_fits(const uint8_t *packet, size_t len, const struct virtio_net_hdr *vnet);
+
+/**
  * dp_checksum_complete() - finish a TCP or UDP checksum that the sender left to the network card
  * @packet: the packet; the field holds the sum of the pseudo-header
  * @len: its bytes
- * @vnet: says where the checksum starts and where it goes
- *
- * Return: 0, or -EINVAL when that lies outside of the packet.
+ * @vnet: one that fits the packet, see dp_checksum_fits()
  */
-int dp_checksum_complete(uint8_t *packet, size_t len, const struct virtio_net_hdr *vnet);
+void dp_checksum_complete(uint8_t *packet, size_t len, const struct virtio_net_hdr *vnet);
 
 #endif

@@ -1,6 +1,7 @@
 /* send.c - building messages and handing them to the kernel. */
 #include "send.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <unistd.h>
 
@@ -105,6 +106,7 @@ void dp_sender_add(struct dp_sender *sender, struct dp_packet *packet, size_t he
     struct dp_segment *segment = &sender->segments[sender->n_segments];
     uint32_t len = (uint32_t)(header_len + payload_len);
 
+    assert(!dp_sender_full(sender) && header_len <= MAX_SEGMENT_HEADER && header_len + payload_len <= MAX_PACKET_LEN);
     if (sender->start_next || !message || message->closed || message->n_segments == message->limit ||
         message->bytes + len > MAX_SEND_BYTES) {
         message = &sender->messages[sender->n_messages++];
@@ -147,6 +149,7 @@ static void put_control(struct msghdr *header, int level, int type, const void *
 {
     struct cmsghdr *control = (struct cmsghdr *)(void *)((uint8_t *)header->msg_control + header->msg_controllen);
 
+    assert(header->msg_controllen + CMSG_SPACE(len) <= sizeof((struct dp_envelope *)0)->control);
     control->cmsg_level = level;
     control->cmsg_type = type;
     control->cmsg_len = CMSG_LEN(len);

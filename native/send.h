@@ -26,6 +26,13 @@
         */
 #define MAX_SEND_BYTES 65487 /* payload of a message: fits an IPv4 and an IPv6 datagram */
 
+/* A header and a payload each. */
+#define MAX_IOVS (2 * MAX_SEGMENTS)
+
+static_assert(MAX_IOVS <= UINT16_MAX, "the place of a segment's pieces can be noted");
+static_assert(MAX_SEGMENTS <= UIO_MAXIOV && 2 * MAX_PER_SEND <= UIO_MAXIOV, "the kernel takes as many in a call");
+static_assert(MAX_SEND_BYTES <= MAX_PACKET_LEN - V4_HEADER_LEN - UDP_HEADER_LEN, "a message is a datagram at most");
+
 /**
  * struct dp_segment - a datagram in the queue
  * @packet: the packet that it is, or is a part of
@@ -110,7 +117,7 @@ struct dp_sender {
     uint32_t n_iovs;
     struct dp_segment segments[MAX_SEGMENTS];
     struct dp_message messages[MAX_SEGMENTS];
-    struct iovec iovs[2 * MAX_SEGMENTS];
+    struct iovec iovs[MAX_IOVS];
     uint8_t headers[MAX_SEGMENTS][MAX_SEGMENT_HEADER];
     struct mmsghdr vector[MAX_SEGMENTS];
     struct dp_envelope envelopes[MAX_SEGMENTS];

@@ -5,6 +5,7 @@
 #ifndef DP_VNET_H
 #define DP_VNET_H
 
+#include <assert.h>
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
 #include <netinet/udp.h>
@@ -30,6 +31,10 @@
 #define UDP_CHECKSUM_AT 6
 #define TCP_HEADER_LEN  20
 #define UDP_HEADER_LEN  8
+
+/* Bytes of the longest headers of IP and TCP or UDP that are cut or put together. */
+#define MAX_SEGMENT_HEADER 128
+static_assert(MAX_SEGMENT_HEADER >= 60 + 60, "IPv4 and TCP with all options fit, and IPv6 and TCP with them");
 
 #define TCP_FLAGS_AT 13
 #define TCP_FIN      0x01

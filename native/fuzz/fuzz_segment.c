@@ -61,7 +61,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t input_len)
         put_be16(packet + 4, (uint16_t)(len - V6_HEADER_LEN));
     if (!dp_super_parse(&super, &vnet, packet, len))
         cut(&super, packet, len);
-    dp_checksum_complete(packet, len, &vnet);
+    if (dp_checksum_fits(packet, len, &vnet))
+        dp_checksum_complete(packet, len, &vnet);
     free(packet);
     return 0;
 }

@@ -109,6 +109,14 @@ static void test_what_cannot_be_cut(void)
     CHECK(dp_super_parse(&super, &vnet, packet, len) == -EINVAL);
     vnet = good, vnet.csum_start = 200; /* headers longer than any that we cut */
     CHECK(dp_super_parse(&super, &vnet, packet, len) == -EINVAL);
+    vnet = good, vnet.csum_start = 24; /* not where TCP starts */
+    CHECK(dp_super_parse(&super, &vnet, packet, len) == -EINVAL);
+    vnet = good, vnet.csum_offset = 6;
+    CHECK(dp_super_parse(&super, &vnet, packet, len) == -EINVAL);
+    for (uint8_t type = 0; type < 0x7f; type++) {
+        vnet = good, vnet.gso_type = type;
+        CHECK((dp_super_parse(&super, &vnet, packet, len) == 0) == (type == VIRTIO_NET_HDR_GSO_TCPV4));
+    }
     packet[V4_HEADER_LEN + 12] = 0x40; /* TCP header of 16 bytes */
     CHECK(dp_super_parse(&super, &good, packet, len) == -EINVAL);
 }
@@ -132,11 +140,26 @@ static void test_checksum_complete(void)
 
     put_be16(packet + 36, dp_sum_pseudo_header(packet + 12, 4, PROTOCOL_TCP, len - V4_HEADER_LEN));
     CHECK(!packet_checksums_right(packet, len));
-    CHECK(dp_checksum_complete(packet, len, &vnet) == 0 && packet_checksums_right(packet, len));
-    vnet.csum_start = (uint16_t)(len - 17);
-    CHECK(dp_checksum_complete(packet, len, &vnet) == -EINVAL);
-    vnet.csum_start = 65535;
-    CHECK(dp_checksum_complete(packet, len, &vnet) == -EINVAL);
+    CHECK(dp_checksum_fits(packet, len, &vnet));
+    dp_checksum_complete(packet, len, &vnet);
+    CHECK(packet_checksums_right(packet, len));
+}
+
+static void test_where_a_checksum_may_go(void)
+{
+    struct recipe recipe = {.payload_len = 333};
+    struct virtio_net_hdr vnet = header_for(&recipe, 0);
+
+    for (recipe.v6 = 0; recipe.v6 <= 1; recipe.v6++) {
+        size_t len = make_packet(packet, &recipe), header_len = dp_packet_header_len(packet);
+        for (size_t start = 0; start <= UINT16_MAX; start += start < 500 ? 1 : 127) {
+            vnet.csum_start = (uint16_t)start;
+            for (size_t offset = 0; offset <= UINT16_MAX; offset += offset < 500 ? 1 : 127) {
+                vnet.csum_offset = (uint16_t)offset;
+                CHECK(dp_checksum_fits(packet, len, &vnet) == (start >= header_len && start + offset + 2 <= len));
+            }
+        }
+    }
 }
 
 int main(void)
@@ -146,5 +169,6 @@ int main(void)
     RUN(test_what_cannot_be_cut);
     RUN(test_the_length_of_the_headers_is_not_believed);
     RUN(test_checksum_complete);
+    RUN(test_where_a_checksum_may_go);
     return 0;
 }
