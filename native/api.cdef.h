@@ -276,26 +276,28 @@ void dp_engine_count(struct dp_engine *engine, int direction, const struct dp_ba
  * @engine: the engine
  * @i: 0 for the one that takes batches, then those added, in order
  *
+ * To be called by the thread that sets the routes.
+ *
  * Return: the worker, or NULL when there are fewer.
  */
 struct dp_worker *dp_engine_worker(struct dp_engine *engine, size_t i);
 
 /**
  * dp_worker_counters() - what a worker has counted
- * @worker: the worker
- *
- * Return: the live counters, valid as long as the engine; a reader sees no torn numbers.
+ * @worker: the worker, which may be running
+ * @counters: filled in; no number is torn
  */
-const struct dp_counters *dp_worker_counters(const struct dp_worker *worker);
+void dp_worker_counters(const struct dp_worker *worker, struct dp_counters *counters);
 
 /**
  * dp_worker_peer_counters() - what a worker has counted of its traffic with one peer
- * @worker: the worker
+ * @worker: the worker, which may be running
  * @peer: the peer's id
+ * @counters: filled in: numbers of one generation of the peer, none of which is torn
  *
- * Return: the live counters, or NULL when there are none.
+ * Return: 1, or 0 when nothing was counted.
  */
-const struct dp_peer_counters *dp_worker_peer_counters(const struct dp_worker *worker, int32_t peer);
+int dp_worker_peer_counters(const struct dp_worker *worker, int32_t peer, struct dp_peer_counters *counters);
 
 /**
  * dp_engine_add_worker() - one more worker, idle

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+static_assert(sizeof(struct dp_counters) % sizeof(uint64_t) == 0, "it is read as the numbers that it consists of");
+
 static struct dp_own_subnet own_subnet(const uint8_t *subnet, uint32_t length, int v4)
 {
     struct dp_own_subnet own = {.prefix = {{UINT64_MAX, UINT64_MAX}}};
@@ -218,36 +220,69 @@ int dp_engine_feature(const struct dp_engine *engine, int feature, int *error)
     return engine->features.state[feature];
 }
 
-const struct dp_counters *dp_worker_counters(const struct dp_worker *worker)
+void dp_worker_counters(const struct dp_worker *worker, struct dp_counters *counters)
 {
-    return &worker->counters;
+    const uint64_t *from = (const uint64_t *)&worker->counters;
+    uint64_t *to = (uint64_t *)counters;
+
+    for (size_t i = 0; i < sizeof *counters / sizeof *to; i++)
+        to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
 }
 
-const struct dp_peer_counters *dp_worker_peer_counters(const struct dp_worker *worker, int32_t peer)
+/* The counters of a peer, or NULL when it has no place for them. */
+static struct dp_peer_counters *peer_counters(const struct dp_worker *worker, int32_t peer)
 {
     if (peer < 0 || peer > DP_MAX_PEER_ID)
         return NULL;
-    const struct dp_peer_counters *page = atomic_load(&worker->peers[peer / PEERS_PER_PAGE]);
+    struct dp_peer_counters *page = atomic_load_explicit(&worker->peers[peer / PEERS_PER_PAGE], memory_order_acquire);
     return page ? &page[peer % PEERS_PER_PAGE] : NULL;
+}
+
+/*
+ * Each number is written with release and read with acquire, so whoever reads one of a new generation does not find the
+ * old generation behind it.
+ */
+int dp_worker_peer_counters(const struct dp_worker *worker, int32_t peer, struct dp_peer_counters *counters)
+{
+    const struct dp_peer_counters *traffic = peer_counters(worker, peer);
+
+    if (!traffic)
+        return 0;
+    counters->generation = __atomic_load_n(&traffic->generation, __ATOMIC_ACQUIRE);
+    counters->tx_packets = __atomic_load_n(&traffic->tx_packets, __ATOMIC_ACQUIRE);
+    counters->tx_bytes = __atomic_load_n(&traffic->tx_bytes, __ATOMIC_ACQUIRE);
+    counters->rx_packets = __atomic_load_n(&traffic->rx_packets, __ATOMIC_ACQUIRE);
+    counters->rx_bytes = __atomic_load_n(&traffic->rx_bytes, __ATOMIC_ACQUIRE);
+    counters->last_rx_ns = __atomic_load_n(&traffic->last_rx_ns, __ATOMIC_ACQUIRE);
+    return counters->generation && counters->generation == __atomic_load_n(&traffic->generation, __ATOMIC_RELAXED);
+}
+
+/* Begin to count for another peer of the same id; generation 0 tells readers to keep off until that is done. */
+static void reset(struct dp_peer_counters *traffic, uint32_t generation)
+{
+    __atomic_store_n(&traffic->generation, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&traffic->tx_packets, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&traffic->tx_bytes, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&traffic->rx_packets, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&traffic->rx_bytes, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&traffic->last_rx_ns, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&traffic->generation, generation, __ATOMIC_RELEASE);
 }
 
 void dp_worker_count_peer(struct dp_worker *worker, const struct dp_routes *routes, enum dp_direction direction,
                           int32_t peer, uint64_t packets, uint64_t bytes, uint64_t now_ns)
 {
     uint32_t generation = routes->peers[peer].generation;
-    struct dp_peer_counters *page = atomic_load_explicit(&worker->peers[peer / PEERS_PER_PAGE], memory_order_acquire);
-    struct dp_peer_counters *traffic = &page[peer % PEERS_PER_PAGE];
+    struct dp_peer_counters *traffic = peer_counters(worker, peer);
 
-    if (traffic->generation != generation) { /* what is counted here was another peer's */
-        *traffic = (struct dp_peer_counters){0};
-        __atomic_store_n(&traffic->generation, generation, __ATOMIC_RELEASE);
-    }
+    if (traffic->generation != generation) /* what is counted here was another peer's */
+        reset(traffic, generation);
     if (direction == DP_DIRECTION_ENCAP) {
         dp_counter_add(&traffic->tx_packets, packets);
         dp_counter_add(&traffic->tx_bytes, bytes);
     } else {
         dp_counter_add(&traffic->rx_packets, packets);
         dp_counter_add(&traffic->rx_bytes, bytes);
-        __atomic_store_n(&traffic->last_rx_ns, now_ns, __ATOMIC_RELAXED);
+        __atomic_store_n(&traffic->last_rx_ns, now_ns, __ATOMIC_RELEASE);
     }
 }

@@ -78,10 +78,10 @@ struct dp_engine {
     struct dp_worker *batch_worker;
 };
 
-/* Add to a counter that others read: never torn, in no order with anything else. */
+/* Add to a counter that others read: never torn, and seen no earlier than what was written before. */
 static inline void dp_counter_add(uint64_t *counter, uint64_t amount)
 {
-    __atomic_store_n(counter, *counter + amount, __ATOMIC_RELAXED);
+    __atomic_store_n(counter, *counter + amount, __ATOMIC_RELEASE);
 }
 
 /**

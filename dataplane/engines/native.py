@@ -132,8 +132,9 @@ class NativeEngine:
     def counters(self) -> Counters:
         """The sum over all workers at this moment."""
         total = Counters()
+        counted, traffic = ffi.new("struct dp_counters *"), ffi.new("struct dp_peer_counters *")
         for worker in self._workers():
-            counted = lib.dp_worker_counters(worker)
+            lib.dp_worker_counters(worker, counted)
             for event in Event:
                 total.events[event] += counted.events[event]
             for direction in Direction:
@@ -141,7 +142,8 @@ class NativeEngine:
                     total.packets[direction][verdict] += counted.packets[direction][verdict]
                     total.bytes[direction][verdict] += counted.bytes[direction][verdict]
             for peer, generation in self._generations.items():
-                _add_peer(total, peer, generation, lib.dp_worker_peer_counters(worker, peer))
+                if lib.dp_worker_peer_counters(worker, peer, traffic):
+                    _add_peer(total, peer, generation, traffic)
         return total
 
     def _take_worker(self) -> Any:
@@ -176,8 +178,9 @@ class NativeEngine:
 
     def _workers(self) -> list[Any]:
         workers: list[Any] = []
-        while (worker := lib.dp_engine_worker(self._engine, len(workers))) != ffi.NULL:
-            workers.append(worker)
+        with self._control:
+            while (worker := lib.dp_engine_worker(self._engine, len(workers))) != ffi.NULL:
+                workers.append(worker)
         return workers
 
     def _generation(self, peer: int) -> int:
@@ -235,7 +238,7 @@ def _config(config: EngineConfig) -> Any:
 
 def _add_peer(total: Counters, peer: int, generation: int, counted: Any) -> None:
     """Add a worker's traffic with one peer; what was counted for an earlier peer of this id is left out."""
-    if counted == ffi.NULL or counted.generation != generation:
+    if counted.generation != generation:
         return
     total.peers.setdefault(peer, PeerCounters()).add(
         PeerCounters(counted.tx_packets, counted.tx_bytes, counted.rx_packets, counted.rx_bytes, counted.last_rx_ns)

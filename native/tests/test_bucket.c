@@ -11,7 +11,7 @@
 #define SECOND      1000000000U
 #define N_THREADS   4
 #define N_TAKES     20000
-#define N_SIGNALS   20000
+#define N_SIGNALS   5000
 #define STUCK_AFTER 60 /* seconds */
 
 static void test_a_burst_at_once_and_then_the_rate(void)
@@ -85,7 +85,7 @@ static void test_threads_get_the_burst_together(void)
     CHECK(all == N_TAKES);
 }
 
-static volatile sig_atomic_t n_interruptions;
+static _Atomic int n_interruptions;
 
 static void take_in_between(int signal)
 {
@@ -96,7 +96,7 @@ static void take_in_between(int signal)
 
 static void *interrupt(void *thread)
 {
-    for (int i = 0; i < N_SIGNALS; i++)
+    while (n_interruptions < N_SIGNALS) /* many a signal is merged with the one before it */
         pthread_kill(*(pthread_t *)thread, SIGUSR1);
     return NULL;
 }
@@ -113,7 +113,7 @@ static void test_nobody_waits_for_one_that_was_interrupted(void)
     CHECK(signal(SIGUSR1, take_in_between) != SIG_ERR);
     alarm(STUCK_AFTER);
     CHECK(pthread_create(&interrupter, NULL, interrupt, &self) == 0);
-    for (int last = 0; last < 1000; last = n_interruptions) /* many a signal is merged with the one before it */
+    while (n_interruptions < N_SIGNALS)
         dp_bucket_take(&shared, SECOND);
     CHECK(pthread_join(interrupter, NULL) == 0);
     alarm(0);
@@ -126,6 +126,10 @@ int main(void)
     RUN(test_a_clock_that_lags_gives_nothing_away);
     RUN(test_extreme_numbers);
     RUN(test_threads_get_the_burst_together);
+#ifndef __SANITIZE_THREAD__ /* it runs signal handlers only where the program calls the system */
     RUN(test_nobody_waits_for_one_that_was_interrupted);
+#else
+    (void)test_nobody_waits_for_one_that_was_interrupted;
+#endif
     return 0;
 }

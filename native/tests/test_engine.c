@@ -60,18 +60,57 @@ static void test_a_peer_does_not_inherit_counters(void)
 {
     struct dp_engine *engine = dp_engine_new(&config);
     struct dp_worker *worker = dp_engine_worker(engine, 0);
-    const struct dp_peer_counters *traffic;
+    struct dp_peer_counters traffic, none;
 
     set_routes(engine, 3, 1);
     dp_worker_count_peer(worker, engine->routes, DP_DIRECTION_DECAP, 3, 5, 500, 99);
-    traffic = dp_worker_peer_counters(worker, 3);
-    CHECK(traffic->generation == 1 && traffic->rx_packets == 5 && traffic->rx_bytes == 500);
-    CHECK(traffic->last_rx_ns == 99);
+    CHECK(dp_worker_peer_counters(worker, 3, &traffic) == 1);
+    CHECK(traffic.generation == 1 && traffic.rx_packets == 5 && traffic.rx_bytes == 500);
+    CHECK(traffic.last_rx_ns == 99);
     set_routes(engine, 3, 2);
     dp_worker_count_peer(worker, engine->routes, DP_DIRECTION_ENCAP, 3, 1, 100, 0);
-    CHECK(traffic->generation == 2 && traffic->rx_packets == 0 && traffic->tx_packets == 1);
-    CHECK(!dp_worker_peer_counters(worker, -1) && !dp_worker_peer_counters(worker, 5000));
+    CHECK(dp_worker_peer_counters(worker, 3, &traffic) == 1);
+    CHECK(traffic.generation == 2 && traffic.rx_packets == 0 && traffic.tx_packets == 1);
+    CHECK(!dp_worker_peer_counters(worker, -1, &none) && !dp_worker_peer_counters(worker, 5000, &none));
     dp_engine_free(engine);
+}
+
+static struct dp_engine *shared;
+
+/* Twenty times as many packets as the number of the generation, of 10 bytes each, in both directions by turns. */
+static void *count_for_one_peer_after_another(void *context)
+{
+    (void)context;
+    for (uint32_t generation = 1; !stop; generation++) {
+        set_routes(shared, 3, generation);
+        for (uint32_t i = 0; i < 20; i++)
+            dp_worker_count_peer(shared->batch_worker, shared->routes, i % 2, 3, generation, 10 * (uint64_t)generation,
+                                 generation);
+    }
+    return NULL;
+}
+
+static void test_a_reader_sees_one_generation(void)
+{
+    struct dp_peer_counters traffic;
+    struct dp_counters all;
+    pthread_t thread;
+
+    shared = dp_engine_new(&config);
+    stop = 0;
+    CHECK(pthread_create(&thread, NULL, count_for_one_peer_after_another, NULL) == 0);
+    for (uint32_t n = 0; n < 20000;) {
+        dp_worker_counters(shared->batch_worker, &all);
+        if (!dp_worker_peer_counters(shared->batch_worker, 3, &traffic))
+            continue;
+        CHECK(traffic.tx_packets % traffic.generation == 0 && traffic.tx_packets / traffic.generation <= 10);
+        CHECK(traffic.rx_bytes % traffic.generation == 0 && traffic.rx_bytes / traffic.generation <= 100);
+        CHECK(traffic.last_rx_ns == traffic.generation || traffic.last_rx_ns == 0);
+        n++;
+    }
+    stop = 1;
+    CHECK(pthread_join(thread, NULL) == 0);
+    dp_engine_free(shared);
 }
 
 static void test_path_mtus_stay_with_their_peer(void)
@@ -118,6 +157,7 @@ int main(void)
 {
     RUN(test_routes_change_under_workers);
     RUN(test_a_peer_does_not_inherit_counters);
+    RUN(test_a_reader_sees_one_generation);
     RUN(test_path_mtus_stay_with_their_peer);
     RUN(test_features);
     RUN(test_kernels_that_spoil_segments);

@@ -15,6 +15,7 @@ TARGETS = {
     "warnings": {"gcc": "gcc"},
     "unit": {"gcc": "gcc"},
     "asan": {"gcc": "gcc"},
+    "tsan": {"gcc": "gcc"},
     "fuzz": {"clang": "clang"},
     "cross-aarch64": {
         "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
