@@ -21,9 +21,15 @@ _CANDIDATES = 100
 _Network = TypeVar("_Network", IPv4Network, IPv6Network)
 
 
-def own_lease(leases: Iterable[Lease], attrs: LeaseAttrs) -> Lease | None:
-    """The lease in `leases` that names the node of `attrs` by one of its public addresses."""
-    return next((lease for lease in leases if lease.attrs.same_node(attrs)), None)
+def own_lease(
+    leases: Iterable[Lease], attrs: LeaseAttrs, config: NetworkConfig, previous: Subnets | None
+) -> Lease | None:
+    """The lease in `leases` that names the node of `attrs` by one of its public addresses.
+
+    Of several one that `config` would give out, and if possible the node's `previous` one; else the first.
+    """
+    own = (lease for lease in leases if lease.attrs.same_node(attrs))
+    return max(own, key=lambda lease: (config.accepts(lease.subnets), lease.subnets == previous), default=None)
 
 
 def allocate(config: NetworkConfig, taken: Iterable[Subnets], previous: Subnets | None, rng: random.Random) -> Subnets:

@@ -193,7 +193,8 @@ def _status(namespace: argparse.Namespace) -> int:
 def _peers(namespace: argparse.Namespace) -> int:
     from dataplane.report import render_peers
 
-    return _show(namespace, _client(namespace).status()["peers"], render_peers)
+    status = _client(namespace).status()
+    return _show(namespace, [*status["peers"], *status["refused"]], render_peers)
 
 
 def _stats(namespace: argparse.Namespace) -> int:

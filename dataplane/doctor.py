@@ -16,8 +16,8 @@ from dataplane import firewall, netdev
 from dataplane.control import ControlClient
 from dataplane.device import MINIMUM_MTU
 from dataplane.engine import EngineConfig, load_engine
-from dataplane.errors import NodeError, UdplaneError
-from dataplane.lease import Lease
+from dataplane.errors import ConfigError, NodeError, UdplaneError
+from dataplane.lease_gate import LeaseGate, Refusal, check_underlay
 from dataplane.nft_rules import base_chains
 from dataplane.options import NodeOptions
 from dataplane.report import table
@@ -60,7 +60,7 @@ class Host:
 
     options: NodeOptions
     config: NetworkConfig | None
-    leases: tuple[Lease, ...]
+    refused: tuple[Refusal, ...]
     interface: netdev.ExternalInterface | None
     differences: Mapping[str, str] | None
 
@@ -91,10 +91,10 @@ def examine(options: NodeOptions, store_options: StoreOptions) -> list[Finding]:
     """Run all checks."""
     findings: list[Finding] = []
     config: NetworkConfig | None = None
-    leases: tuple[Lease, ...] = ()
+    refused: tuple[Refusal, ...] = ()
     try:
-        config, leases = asyncio.run(_ask_store(options, store_options))
-        findings.append(Finding("OK", "store", f"{options.store} answers: {_count(len(leases), 'lease')}"))
+        config, n_leases, refused = asyncio.run(_ask_store(options, store_options))
+        findings.append(Finding("OK", "store", f"{options.store} answers: {_count(n_leases, 'lease')}"))
     except UdplaneError as error:
         findings.append(Finding("FAIL", "store", str(error), "correct what the message names; see --store"))
     interface = None
@@ -102,7 +102,7 @@ def examine(options: NodeOptions, store_options: StoreOptions) -> list[Finding]:
         interface = netdev.external_interface(options.iface, options.public_ip)
     except NodeError as error:
         findings.append(Finding("FAIL", "interface", str(error), "see --iface and --public-ip"))
-    host = Host(options, config, leases, interface, _ask_node(options))
+    host = Host(options, config, refused, interface, _ask_node(options))
     for check in _CHECKS if host.backend == "udp" else _CHECKS_OF_ANY_BACKEND:
         findings += check(host)
     return findings
@@ -119,11 +119,17 @@ def render(findings: Iterable[Finding]) -> str:
     return text + f"\n{_count(failed, 'failure')}, {_count(warned, 'warning')}\n"
 
 
-async def _ask_store(options: NodeOptions, store_options: StoreOptions) -> tuple[NetworkConfig, tuple[Lease, ...]]:
+async def _ask_store(
+    options: NodeOptions, store_options: StoreOptions
+) -> tuple[NetworkConfig, int, tuple[Refusal, ...]]:
+    """The network config, how many leases there are, and those that no node believes."""
     store = open_store(options.store, store_options)
     try:
         async with asyncio.timeout(_STORE_SECONDS):
-            return NetworkConfig.parse(await store.network_config()), tuple(await store.leases())
+            config = NetworkConfig.parse(await store.network_config())
+            gate = LeaseGate(config, any_length=not store.cuts_by_config)
+            judged = [gate.admit(lease) for lease in await store.leases()]
+            return config, len(judged), tuple(item for item in judged if isinstance(item, Refusal))
     except TimeoutError as error:
         raise NodeError(f"{options.store} did not answer within {_STORE_SECONDS:.0f} s") from error
     finally:
@@ -262,15 +268,17 @@ def _check_networks(host: Host) -> Iterator[Finding]:
     """The pod network must not hide the underlay: peers' datagrams would go into the tunnel, round and round."""
     if host.config is None or host.interface is None:
         return
-    for pool in (host.config.ipv4, host.config.ipv6):
-        if pool is None:
-            continue
-        inside = [lease for lease in host.leases if (lease.attrs.public_ip or lease.attrs.public_ipv6) in pool.network]
-        if host.interface.address in pool.network or inside:
-            remedy = "choose a Network that is used for nothing else"
-            yield Finding("FAIL", "network", f"the pod network {pool.network} holds addresses of nodes", remedy)
-        else:
-            yield Finding("OK", "network", f"{pool.network} does not touch the underlay")
+    try:
+        check_underlay(host.config, (*map(host.interface.address_of, (4, 6)), host.options.public_ip))
+    except ConfigError as error:
+        yield Finding("FAIL", "network", str(error), "see `udplane config set`")
+        return
+    for refusal in host.refused:
+        remedy = "correct or delete the lease in the store"
+        yield Finding("WARN", "leases", f"the nodes ignore {refusal.lease}: {refusal.reason}", remedy)
+    if not host.refused:
+        networks = " and ".join(str(pool.network) for pool in host.config.pools)
+        yield Finding("OK", "network", f"{networks} does not touch the underlay")
 
 
 def _check_receive_buffer(_host: Host) -> Iterator[Finding]:

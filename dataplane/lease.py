@@ -7,7 +7,8 @@ route in the engine. The life of a lease:
 1. `allocation.allocate` picks the subnets: those the node had before if they are still its own, else free ones.
 2. The store writes the lease, and refuses if somebody was faster (`stores.base`).
 3. `lease_keeper.LeaseKeeper` says when to renew and what to do when that fails.
-4. `lease_table.LeaseTable` turns what the store reports about others into changes of routes.
+4. `lease_gate.LeaseGate` says which of the leases that the store reports may be believed.
+5. `lease_table.LeaseTable` turns what the store reports about others into changes of routes.
 
 Keys and values are flannel's, to the byte: a key such as `10.5.52.0-24` or `10.5.52.0-24&fd00:34::-64`, and
 a value such as `{"PublicIP":"192.168.64.3","PublicIPv6":null}` (flannel pkg/subnet, pkg/lease). flannel's udp
@@ -17,15 +18,14 @@ backend leaves the backend type out, so a lease without one is a udp lease.
 import enum
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeVar, cast
 
 from dataplane import gojson
+from dataplane.addresses import Address, Network
 from dataplane.errors import ConfigError
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 _Address = TypeVar("_Address", IPv4Address, IPv6Address)
 
 _KEY = re.compile(r"([0-9.]+)-([0-9]+)(?:&([0-9a-f:.]+)-([0-9]+))?", re.ASCII)
@@ -77,18 +77,24 @@ class Subnets:
 
     @classmethod
     def from_key(cls, key: str) -> "Subnets":
-        """Parse a key; ConfigError if `key` is not the key of a lease."""
+        """Parse a key; ConfigError if `key` is not the key of a lease, or is not as Go and `key` write it.
+
+        Were a second spelling of a key another lease, there could be two leases of one key.
+        """
         match = _KEY.fullmatch(key)
         if match is None:
             raise ConfigError(f"{key!r} is not the key of a lease, such as 10.5.52.0-24 or 10.5.52.0-24&fd00:34::-64")
         ipv4, ipv4_len, ipv6, ipv6_len = match.groups()
         try:
-            return cls(
+            subnets = cls(
                 IPv4Network(f"{ipv4}/{ipv4_len}") if f"{ipv4}-{ipv4_len}" != _ABSENT_IPV4 else None,
                 IPv6Network(f"{ipv6}/{ipv6_len}") if ipv6 else None,
             )
         except ValueError as error:
             raise ConfigError(f"{key!r} is not the key of a lease: {error}") from error
+        if subnets.key != key:
+            raise ConfigError(f"{key!r} is not the key of a lease: it has to be written {subnets.key}")
+        return subnets
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +168,14 @@ class Lease:
 
     A lease without expiry is a reservation: an operator made it, or the store knows no expiry; its node uses
     it and does not renew it. A peer's lease may expire at `math.inf`: the store takes it away when it is time.
+    `since` grows with the order in which the store got its leases, and is 0 where it does not tell.
     """
 
     subnets: Subnets
     attrs: LeaseAttrs
     expires: float | None = None
     node: str = ""  # the node's name, where the store knows one
+    since: int = field(default=0, compare=False)
 
     @property
     def key(self) -> str:
@@ -184,7 +192,7 @@ class Change(enum.Enum):
     ADDED = "added"
     CHANGED = "changed"
     REMOVED = "removed"
-    REFUSED = "refused"  # it overlaps another lease and is not used; only a LeaseTable reports this
+    REFUSED = "refused"  # it cannot be believed, or overlaps another; only a LeaseTable reports this
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,112 +1,164 @@
 """The peers' leases as one node sees them: what the store reports, cleaned up, as changes of routes.
 
-Sans-I/O: `reset` takes a snapshot, `apply` one event, and both return the changes that the engine's routes
-need. On the way three things are set right:
+Sans-I/O: `replace` takes a snapshot, `note` one event, and `settle` returns the changes that the engine's routes need
+after any number of them. Which leases are used is a function of what the store holds, and not of the order in which it
+came:
 
-- the node's own lease, and any other that names its own public address, is no peer: a route to oneself would
+- the node's own lease is no peer, and one that names its own public address is refused: a route to oneself would
   send packets round in circles;
-- a store that reports the same lease again makes no change; a peer that moved to another public address is CHANGED;
-- two leases that overlap cannot both be routed. The one that was there first stays, the other is refused and
-  kept aside in `refused`, and takes its place when the first goes.
+- `LeaseGate` decides which of the others can be believed;
+- two leases that overlap cannot both be routed. The one that the store has had for longer is used (`Lease.since`), of
+  two that it has had for as long the one of the lower addresses. The other takes its place when that one goes.
+
+What is not used is kept aside in `refused`, with the reason. A store that reports the same lease again makes no
+change; a peer that moved to another public address is CHANGED.
 """
 
 import bisect
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from dataplane.lease import Change, Lease, LeaseEvent, Network
+from dataplane.lease import Change, Lease, LeaseEvent
+from dataplane.lease_gate import LeaseGate, Refusal
 
 
 class _DisjointRanges:
-    """A set of address ranges of one family of which no two overlap, each owned by a lease's key."""
+    """A set of address ranges of one family of which no two overlap, each owned by a lease."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
-        self._ranges: dict[int, tuple[int, str]] = {}  # first address -> (last address, key)
+        self._ranges: dict[int, tuple[int, Lease]] = {}  # first address -> (last address, lease)
 
-    def overlapping(self, network: Network) -> str | None:
-        """The key of a range that overlaps `network`, or None."""
-        last = int(network.broadcast_address)
+    def overlapping(self, extent: "_Extent") -> Lease | None:
+        """The lease of a range that overlaps `extent`, or None."""
         # Ranges are disjoint and sorted: if any overlaps, the last one that begins at or before our end does.
-        index = bisect.bisect_right(self._starts, last) - 1
+        index = bisect.bisect_right(self._starts, extent.last) - 1
         if index < 0:
             return None
-        other_last, key = self._ranges[self._starts[index]]
-        return key if other_last >= int(network.network_address) else None
+        other_last, lease = self._ranges[self._starts[index]]
+        return lease if other_last >= extent.first else None
 
-    def add(self, network: Network, key: str) -> None:
-        start = int(network.network_address)
-        bisect.insort(self._starts, start)
-        self._ranges[start] = int(network.broadcast_address), key
-
-    def remove(self, network: Network) -> None:
-        start = int(network.network_address)
-        del self._starts[bisect.bisect_left(self._starts, start)]
-        del self._ranges[start]
+    def add(self, extent: "_Extent", lease: Lease) -> None:
+        bisect.insort(self._starts, extent.first)
+        self._ranges[extent.first] = extent.last, lease
 
 
 class LeaseTable:
-    """The peers of one node. `peers` and `refused` map a lease's key to the lease: read them, never write.
+    """The peers of one node: read them, never write.
 
-    `own` is the lease of the node itself; its subnets are routed to nobody else.
+    `own` is the lease of the node itself; its subnets are routed to nobody else. `peers` are the leases in use, by
+    their keys; a lease may have fewer subnets here than in the store, see `lease_gate`. `refused` are the others, by
+    the keys that they have in the store.
     """
 
-    def __init__(self, own: Lease) -> None:
+    def __init__(self, own: Lease, gate: LeaseGate) -> None:
+        self.own = own
         self.peers: dict[str, Lease] = {}
-        self.refused: dict[str, Lease] = {}
-        self._own = own
-        self._ranges = {4: _DisjointRanges(), 6: _DisjointRanges()}
-        self._claim(own)
+        self.refused: dict[str, Refusal] = {}
+        self._gate = gate
+        self._reported: dict[str, _Reported] = {}
+        self._settled = True
 
-    def reset(self, leases: Iterable[Lease]) -> list[LeaseEvent]:
-        """Make the table hold exactly `leases`; returns the changes, removals first."""
-        reported = {lease.key: lease for lease in leases}
-        gone = [key for key in (*self.refused, *self.peers) if key not in reported]
-        changes = [change for key in gone for change in self._remove(key)]
-        return changes + [change for lease in reported.values() for change in self._put(lease)]
+    def adopt(self, own: Lease) -> None:
+        """The node has another lease now."""
+        self.own = own
+        reported, self._reported = self._reported, {}
+        self.replace(entry.lease for entry in reported.values())
 
-    def apply(self, event: LeaseEvent) -> list[LeaseEvent]:
-        """Take in one event of the store; returns the changes it makes."""
-        if event.change is Change.REMOVED:
-            return self._remove(event.lease.key)
-        return self._put(event.lease)
+    def replace(self, leases: Iterable[Lease]) -> None:
+        """The store holds exactly `leases`."""
+        before, self._reported = self._reported, {}
+        for lease in leases:
+            self._put(lease, before.get(lease.key))
+        self._settled = False
 
-    def conflict(self, lease: Lease) -> Lease | None:
-        """The lease because of which `lease` is or would be refused, if there is one."""
-        for subnet in lease.subnets:
-            key = self._ranges[subnet.version].overlapping(subnet)
-            if key is not None and key != lease.key:
-                return self.peers.get(key, self._own)
-        return None
+    def note(self, event: LeaseEvent) -> None:
+        """One thing happened in the store. A lease that was only renewed changes nothing."""
+        before = self._reported.pop(event.lease.key, None)
+        if event.change is not Change.REMOVED:
+            self._put(event.lease, before)
+            if before is not None and before.lease.attrs == event.lease.attrs:
+                return
+        self._settled = False
 
-    def _put(self, lease: Lease) -> list[LeaseEvent]:
-        key = lease.key
-        if key == self._own.key or lease.attrs.same_node(self._own.attrs):
-            return self._remove(key)
-        known = self.peers.get(key)
-        if known is not None:
-            self.peers[key] = lease
-            return [] if known.attrs == lease.attrs else [LeaseEvent(Change.CHANGED, lease)]
-        if self.conflict(lease) is not None:
-            already = key in self.refused
-            self.refused[key] = lease
-            return [] if already else [LeaseEvent(Change.REFUSED, lease)]
-        self.refused.pop(key, None)
-        self.peers[key] = lease
-        self._claim(lease)
-        return [LeaseEvent(Change.ADDED, lease)]
-
-    def _remove(self, key: str) -> list[LeaseEvent]:
-        self.refused.pop(key, None)
-        lease = self.peers.pop(key, None)
-        if lease is None:
+    def settle(self) -> list[LeaseEvent]:
+        """Work out who is used now; returns the changes since the last time, removals first, refusals last."""
+        if self._settled:
             return []
-        for subnet in lease.subnets:
-            self._ranges[subnet.version].remove(subnet)
-        changes = [LeaseEvent(Change.REMOVED, lease)]
-        for waiting in [other for other in self.refused.values() if other.subnets.overlaps(lease.subnets)]:
-            changes += self._put(waiting)
+        before, refused_before = self.peers, self.refused
+        self.peers, self.refused = self._choose()
+        self._settled = True
+        changes = [LeaseEvent(Change.REMOVED, lease) for key, lease in before.items() if key not in self.peers]
+        for key, lease in self.peers.items():
+            known = before.get(key)
+            if known is None:
+                changes.append(LeaseEvent(Change.ADDED, lease))
+            elif known.attrs != lease.attrs:
+                changes.append(LeaseEvent(Change.CHANGED, lease))
+        for key, refusal in self.refused.items():
+            if key not in refused_before or refused_before[key].reason != refusal.reason:
+                changes.append(LeaseEvent(Change.REFUSED, refusal.lease))
         return changes
 
-    def _claim(self, lease: Lease) -> None:
-        for subnet in lease.subnets:
-            self._ranges[subnet.version].add(subnet, lease.key)
+    def _put(self, lease: Lease, before: "_Reported | None") -> None:
+        if before is None or before.lease != lease or before.lease.since != lease.since:
+            before = _Reported(lease, self._judge(lease))
+        self._reported[lease.key] = before
+
+    def _judge(self, lease: Lease) -> Lease | Refusal | None:
+        """The lease as it is used, or why it is not; None for the node's own, which is no peer's."""
+        if lease.key == self.own.key:
+            return None
+        if lease.attrs.same_node(self.own.attrs):
+            return Refusal(lease, f"it names this node's own public address, whose lease is {self.own.subnets}")
+        return self._gate.admit(lease)
+
+    def _choose(self) -> tuple[dict[str, Lease], dict[str, Refusal]]:
+        """The peers and the refused among what is reported."""
+        peers: dict[str, Lease] = {}
+        refused: dict[str, Refusal] = {}
+        ranges = {4: _DisjointRanges(), 6: _DisjointRanges()}
+        for extent in _extents(self.own):
+            ranges[extent.version].add(extent, self.own)
+        for key, entry in sorted(self._reported.items(), key=lambda item: item[1].precedence):
+            judged = entry.judged
+            if judged is None:
+                continue
+            other = next(filter(None, (ranges[extent.version].overlapping(extent) for extent in entry.extents)), None)
+            if other is not None:
+                judged = Refusal(entry.lease, f"it overlaps {other}")
+            if isinstance(judged, Refusal):
+                refused[key] = judged
+                continue
+            peers[entry.key] = judged
+            for extent in entry.extents:
+                ranges[extent.version].add(extent, judged)
+        return peers, refused
+
+
+class _Extent(NamedTuple):
+    """The addresses of a subnet, as numbers."""
+
+    version: int
+    first: int
+    last: int
+
+
+def _extents(lease: Lease) -> tuple[_Extent, ...]:
+    return tuple(
+        _Extent(subnet.version, int(subnet.network_address), int(subnet.broadcast_address)) for subnet in lease.subnets
+    )
+
+
+class _Reported:
+    """A lease as the store has it, and all that does not depend on other leases, worked out once."""
+
+    __slots__ = ("extents", "judged", "key", "lease", "precedence")
+
+    def __init__(self, lease: Lease, judged: Lease | Refusal | None) -> None:
+        self.lease = lease
+        self.judged = judged
+        self.extents = _extents(judged) if isinstance(judged, Lease) else ()
+        self.key = judged.key if isinstance(judged, Lease) else ""
+        self.precedence = lease.since, _extents(lease)
+        """Of two leases that overlap the lower one in this order is used."""

@@ -19,8 +19,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dataplane.concurrency import first_failure
-from dataplane.errors import LeaseLostError, StoreError, UdplaneError
+from dataplane.errors import LeaseError, LeaseLostError, StoreError, UdplaneError
 from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
+from dataplane.lease_gate import LeaseGate
 from dataplane.lease_keeper import Action, LeaseKeeper
 from dataplane.lease_table import LeaseTable
 from dataplane.stores.base import AcquireRequest, Outage, Snapshot, Store, WatchUpdate
@@ -53,7 +54,12 @@ class Membership:
     """
 
     def __init__(
-        self, store: Store, host: Host, request: Callable[[Subnets | None], AcquireRequest], renew_margin: float
+        self,
+        store: Store,
+        host: Host,
+        gate: LeaseGate,
+        request: Callable[[Subnets | None], AcquireRequest],
+        renew_margin: float,
     ) -> None:
         """`request` makes the demand for a lease, given the subnets of the last one; `renew_margin` is in seconds."""
         self.lease: Lease | None = None
@@ -62,6 +68,7 @@ class Membership:
         self.store_trouble = ""
         self._store = store
         self._host = host
+        self._gate = gate
         self._request = request
         self._own_changed = asyncio.Event()
         self._unpublished: LeaseAttrs | None = None
@@ -149,7 +156,9 @@ class Membership:
             while not updates.empty():
                 waiting.append(updates.get_nowait())
             async with self._lock:
-                changes = [change for update in waiting for change in self._take_in(update)]
+                for update in waiting:
+                    self._take_in(update)
+                changes = self._table.settle()
                 await self._host.apply(changes)
                 self._log_changes(changes)
 
@@ -161,12 +170,18 @@ class Membership:
                     lease = await self._store.renew(self.lease)
                 else:
                     lease = await self._store.acquire(self._request(self.lease.subnets if self.lease else None))
+                self._check(lease)
             except UdplaneError as error:
                 self._not_granted(action, error)
                 return
             self.keeper.granted(lease, time.time())
             if self.keeper.lease is lease:
                 await self._take_up(lease)
+
+    def _check(self, lease: Lease) -> None:
+        """LeaseError if the store gives what this node's config does not allow: it may have another config by now."""
+        if trouble := self._gate.trouble_with_subnets(lease.subnets):
+            raise LeaseError(f"cannot use the lease that the store gives: {trouble}; restart this node")
 
     def _not_granted(self, action: Action, error: UdplaneError) -> None:
         if self.lease is None and not (isinstance(error, StoreError) and error.transient):
@@ -200,41 +215,50 @@ class Membership:
 
     async def _adopt(self, lease: Lease) -> None:
         """Follow the peers as the owner of `lease`, keeping those that are known."""
-        old, self.table = self.table, LeaseTable(lease)
-        if old is not None:
-            changes = self.table.reset([*old.peers.values(), *old.refused.values()])
-            gone = [LeaseEvent(Change.REMOVED, peer) for key, peer in old.peers.items() if key not in self.table.peers]
-            await self._host.apply(gone + changes)
+        if self.table is None:
+            self.table = LeaseTable(lease, self._gate)
+        else:
+            self.table.adopt(lease)
+            await self._host.apply(self.table.settle())
 
-    def _take_in(self, update: WatchUpdate) -> list[LeaseEvent]:
-        """The changes among the peers that `update` makes."""
-        assert self.table is not None and self.lease is not None
+    @property
+    def _table(self) -> LeaseTable:
+        assert self.table is not None
+        return self.table
+
+    def _take_in(self, update: WatchUpdate) -> None:
+        """Let the table of peers and the lease keeper know of `update`."""
+        assert self.lease is not None
         if isinstance(update, Outage):
             self.store_trouble = str(update.error)
             _log.warning("the store is out of reach, forwarding goes on: %s", update.error)
-            return []
+            return
         if self.store_trouble:
             self.store_trouble = ""
             _log.info("the store is back")
         if isinstance(update, Snapshot):
             self._observe_own(next((lease for lease in update.leases if lease.key == self.lease.key), None))
-            return self.table.reset(update.leases)
+            self._table.replace(update.leases)
+            return
         if update.lease.key == self.lease.key:
             self._observe_own(None if update.change is Change.REMOVED else update.lease)
-        return self.table.apply(update)
+        self._table.note(update)
 
     def _observe_own(self, seen: Lease | None) -> None:
         self.keeper.observed(seen, time.time())
         self._own_changed.set()
 
     def _log_changes(self, changes: list[LeaseEvent]) -> None:
-        """A line for each change, or one for all when there are many; a refused lease always has its own."""
-        assert self.table is not None
-        for event in changes:
-            if event.change is Change.REFUSED:
-                _log.error("ignoring %s: it overlaps %s", event.lease, self.table.conflict(event.lease))
-            elif len(changes) <= _LOGGED_ONE_BY_ONE:
-                _log.info("peer %s: %s", event.change.value, event.lease)
-        if len(changes) > _LOGGED_ONE_BY_ONE:
-            counts = Counter(event.change.value for event in changes)
+        """A line for each change, or one for all when there are many; so for peers, and for what is refused."""
+        refused = [event.lease for event in changes if event.change is Change.REFUSED]
+        peers = [event for event in changes if event.change is not Change.REFUSED]
+        for lease in refused[:_LOGGED_ONE_BY_ONE]:
+            _log.error("ignoring the lease %s: %s", lease, self._table.refused[lease.key].reason)
+        if len(refused) > _LOGGED_ONE_BY_ONE:
+            _log.error("and %d leases more; `udplane peers` says why", len(refused) - _LOGGED_ONE_BY_ONE)
+        if len(peers) > _LOGGED_ONE_BY_ONE:
+            counts = Counter(event.change.value for event in peers)
             _log.info("peers: %s", ", ".join(f"{number} {kind}" for kind, number in counts.items()))
+            return
+        for event in peers:
+            _log.info("peer %s: %s", event.change.value, event.lease)

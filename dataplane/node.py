@@ -29,6 +29,7 @@ from dataplane.concurrency import first_failure, in_thread
 from dataplane.errors import NodeError, NoNetworkConfigError, NoRoomError, StoreError
 from dataplane.host import NodeHost
 from dataplane.lease import Lease, LeaseAttrs, Subnets
+from dataplane.lease_gate import LeaseGate, check_underlay
 from dataplane.leftovers import NOTHING, Leftovers
 from dataplane.membership import Membership
 from dataplane.netns import current_netns
@@ -150,6 +151,9 @@ class Node:
             self._options.public_ip,
             [*earlier.devices, self._options.tun],
         )
+        own = (*map(interface.address_of, (4, 6)), self._options.public_ip)
+        check_underlay(config, own)
+        gate = LeaseGate(config, own, any_length=not self._store.cuts_by_config)
         broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         loop = asyncio.get_running_loop()
         host = await in_thread(
@@ -164,7 +168,7 @@ class Node:
                 also=[self._note, self._control],
             )
         )
-        membership = Membership(self._store, host, self._request, self._options.subnet_lease_renew_margin * 60.0)
+        membership = Membership(self._store, host, gate, self._request, self._options.subnet_lease_renew_margin * 60.0)
         self._state.config, self._state.host, self._state.membership = config, host, membership
         self._state.phase = "waiting for a lease"
         await membership.join()

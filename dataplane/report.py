@@ -18,18 +18,20 @@ def render_status(status: Status) -> str:
     lines += _backend_lines(status["backend"])
     lines += [_line("rules", text) for text in _rules_texts(status["firewall"])]
     lines += _host_lines(status["host"])
-    lines += [_line("refused", f"{', '.join(r['subnets'])} of {r['public_ip']}: overlaps") for r in status["refused"]]
-    text = "\n".join(lines) + "\n\n" + render_peers(status["peers"])
+    text = "\n".join(lines) + "\n\n" + render_peers([*status["peers"], *status["refused"]])
     if status["counters"] is not None:
         text += "\n" + render_counters(status["counters"])
     return text
 
 
 def render_peers(peers: Sequence[Status]) -> str:
-    """One line for each peer."""
-    rows = [("PEER", "AT", "MTU", "LAST SEEN", "SENT", "RECEIVED")]
+    """One line for each peer and each lease that is refused."""
+    rows, refusals = [("PEER", "AT", "MTU", "LAST SEEN", "SENT", "RECEIVED")], ""
     for peer in peers:
         subnets = " ".join(peer["subnets"])
+        if peer["refused"]:
+            refusals += f"refused: {subnets} of {peer['public_ip']}: {peer['trouble']}\n"
+            continue
         if not peer["reachable"]:
             rows.append((subnets, f"no way: {peer['trouble']}", "", "", "", ""))
             continue
@@ -37,7 +39,7 @@ def render_peers(peers: Sequence[Status]) -> str:
         ago = "-" if peer["rx_bytes"] is None else "never" if seen is None else f"{duration(seen)} ago"
         sent, received = ("-" if peer[key] is None else size(peer[key]) for key in ("tx_bytes", "rx_bytes"))
         rows.append((subnets, _endpoint(peer["address"], peer["port"]), _mtu(peer), ago, sent, received))
-    return table(rows) if peers else "no peers yet\n"
+    return (table(rows) if len(rows) > 1 else "no peers yet\n") + refusals
 
 
 def _mtu(peer: Status) -> str:

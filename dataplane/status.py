@@ -54,7 +54,10 @@ def node_status(state: NodeState) -> dict[str, Any]:
         "host": _host(host),
         "subnet_file": str(state.options.subnet_file),
         "peers": _peers(host, membership),
-        "refused": [_lease(lease) for lease in refused],
+        "refused": [
+            _lease(refusal.lease) | {"trouble": refusal.reason, "refused": True, "reachable": False}
+            for refusal in refused
+        ],
         "counters": counters_document(counters) if counters is not None else None,
     }
 
@@ -133,7 +136,7 @@ def _peers(host: NodeHost | None, membership: Membership | None) -> list[dict[st
     states, troubles = host.backend.peers(), host.backend.unreachable()
     return [
         _lease(lease)
-        | {"trouble": troubles.get(key, "" if key in states else "not in use yet")}
+        | {"trouble": troubles.get(key, "" if key in states else "not in use yet"), "refused": False}
         | _peer(states.get(key))
         for key, lease in membership.table.peers.items()
     ]

@@ -18,8 +18,9 @@ first subnet is left out by default, since its address is the network's own.
 | `Backend` | `{"Type": "udp"}` |
 
 More forgiving than flannel in two places: `null` is "not given" for every key, and a `Backend` without
-`Type` is udp, as no `Backend` at all is for flannel too. Stricter in two: at least one family must be
-enabled and SubnetMin must not lie beyond SubnetMax, where flannel fails later.
+`Type` is udp, as no `Backend` at all is for flannel too. Stricter in three: at least one family must be
+enabled, SubnetMin must not lie beyond SubnetMax, and a network must not hold what pods cannot have (loopback,
+multicast, link-local and so on), where flannel fails later or not at all.
 """
 
 import re
@@ -29,6 +30,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Generic, TypeVar
 
 from dataplane import gojson
+from dataplane.addresses import trouble_with_pods
 from dataplane.errors import ConfigError
 from dataplane.lease import Subnets
 
@@ -97,6 +99,11 @@ class NetworkConfig:
     ipv6: SubnetPool[IPv6Network] | None
     backend: BackendConfig
     enable_nftables: bool = False
+
+    @property
+    def pools(self) -> tuple[SubnetPool[IPv4Network] | SubnetPool[IPv6Network], ...]:
+        """The pools of the families that are enabled, IPv4 first."""
+        return tuple(pool for pool in (self.ipv4, self.ipv6) if pool is not None)
 
     @classmethod
     def parse(cls, text: str | bytes) -> "NetworkConfig":
@@ -182,8 +189,8 @@ def _parse_network(source: gojson.Object, family: _Family, kind: type[_Network])
         network = kind(text, strict=False)
     except ValueError as error:
         raise ConfigError(f"{key} {text!r} is not a network such as {example}: {error}") from error
-    if network.prefixlen == 0:
-        raise ConfigError(f"{key} {text!r} is every address there is; give the pod network, such as {example}")
+    if trouble := trouble_with_pods(network):
+        raise ConfigError(f"{key} {text!r} {trouble}, which pods cannot have; give the pod network, such as {example}")
     return network
 
 

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
+from dataplane.addresses import Network
 from dataplane.errors import ConfigError, file_error
-from dataplane.lease import Network, Subnets
+from dataplane.lease import Subnets
 from dataplane.leftovers import Leftovers
 
 _MAX_BYTES = 64 * 1024

@@ -16,9 +16,10 @@ later can help. A store that is out of reach never stops traffic: the node goes 
 """
 
 import importlib
+import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import ClassVar, Protocol, cast
 
 from dataplane.errors import UdplaneError, UsageError
 from dataplane.flags import about, boolean, bounded
@@ -26,6 +27,9 @@ from dataplane.lease import Lease, LeaseAttrs, LeaseEvent, Subnets
 
 LEASE_SECONDS = 24 * 60 * 60
 """How long a lease lives without renewal: flannel's 24 hours."""
+
+_MAX_COMPLAINTS = 10_000
+"""Entries of a store that are remembered as complained of; somebody may write new ones for ever."""
 
 MIN_LEASE_SECONDS, MAX_LEASE_SECONDS = 10, 10 * 365 * 24 * 60 * 60
 
@@ -98,8 +102,31 @@ class StoreOptions:
     )
 
 
+class Complaints:
+    """Says what is wrong with an entry of a store: once, and again when it is another thing."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._said: dict[str, str] = {}
+
+    def say(self, entry: str, text: str) -> None:
+        """`entry` is ignored, because of `text`."""
+        if self._said.get(entry) != text:
+            if len(self._said) >= _MAX_COMPLAINTS:
+                self._said.clear()
+            self._said[entry] = text
+            self._log.warning("ignoring %s: %s", entry, text)
+
+    def settled(self, entry: str) -> None:
+        """`entry` is as it should be, or gone."""
+        self._said.pop(entry, None)
+
+
 class Store(Protocol):
     """One place that nodes share. All methods are safe to call at the same time from one event loop."""
+
+    cuts_by_config: ClassVar[bool] = True
+    """Whether nodes get their subnets by the network config's SubnetLen, and not from somebody else."""
 
     async def network_config(self) -> str:
         """The network config as it was stored; NoNetworkConfigError if there is none yet."""

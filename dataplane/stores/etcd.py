@@ -29,7 +29,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataplane.allocation import allocate, own_lease
 from dataplane.errors import ConfigError, LeaseLostError, NoNetworkConfigError, StoreError, UsageError
 from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
-from dataplane.stores.base import AcquireRequest, Outage, Snapshot, Store, StoreOptions, WatchUpdate
+from dataplane.stores.base import AcquireRequest, Complaints, Outage, Snapshot, Store, StoreOptions, WatchUpdate
 from dataplane.stores.etcd_gateway import CompactedError, Credentials, Gateway, KeyValue, WatchEvent, prefix_end
 from dataplane.stores.http import Endpoint, tls_context
 from dataplane.subnet import NetworkConfig
@@ -97,6 +97,7 @@ class EtcdStore(Store):
         self._lease_seconds = max(1, int(lease_seconds))
         self._clock = clock
         self._rng = rng or random.Random()
+        self._complaints = Complaints(_log)
         self._own_key = ""
         self._own_lease: tuple[int, float | None] = (0, None)  # the etcd lease of the own key, and when it expires
 
@@ -207,7 +208,7 @@ class EtcdStore(Store):
     async def _try_acquire(self, config: NetworkConfig, request: AcquireRequest) -> Lease | None:
         """One attempt; None if somebody else was faster."""
         entries, _ = await self._list()
-        own = own_lease((lease for _, lease in entries), request.attrs)
+        own = own_lease((lease for _, lease in entries), request.attrs, config, request.previous)
         if own is not None:
             kv = next(kv for kv, lease in entries if lease is own)
             if config.accepts(own.subnets):
@@ -263,9 +264,10 @@ class EtcdStore(Store):
         try:
             subnets, attrs = Subnets.from_key(kv.key.removeprefix(self._subnets)), LeaseAttrs.from_json(kv.value)
         except ConfigError as error:
-            _log.warning("ignoring %s in etcd: %s", kv.key, error)
+            self._complaints.say(f"{kv.key} in etcd", str(error))
             return None
-        return Lease(subnets, attrs, await self._expiry(kv))
+        self._complaints.settled(f"{kv.key} in etcd")
+        return Lease(subnets, attrs, await self._expiry(kv), since=kv.create_revision)
 
     async def _expiry(self, kv: KeyValue) -> float | None:
         """When the key expires: asked only if it is the node's own and somebody else attached it to an etcd lease."""

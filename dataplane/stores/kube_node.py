@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any, TypeVar
 
@@ -46,7 +47,7 @@ class NodeReader:
         )
         if not attrs.addresses:
             raise ConfigError(f"it has no annotation {self._prefix}public-ip")
-        return Lease(pod_subnets(node, config), attrs, node=name_of(node))
+        return Lease(pod_subnets(node, config), attrs, node=name_of(node), since=_made_at(node))
 
     def published(self, node: Mapping[str, Any], attrs: LeaseAttrs) -> LeaseAttrs:
         """`attrs` with the public addresses that an operator's annotations on `node` impose."""
@@ -98,7 +99,7 @@ def annotations_of(node: Mapping[str, Any]) -> dict[str, str]:
 
 
 def pod_subnets(node: Mapping[str, Any], config: NetworkConfig) -> Subnets:
-    """The node's podCIDRs of the families that `config` enables; ConfigError if one is missing or outside."""
+    """The node's podCIDRs of the families that `config` enables; ConfigError if there are none."""
     spec = _member(node, "spec")
     texts = spec.get("podCIDRs") or [text for text in [spec.get("podCIDR")] if text]
     if not texts:
@@ -109,9 +110,15 @@ def pod_subnets(node: Mapping[str, Any], config: NetworkConfig) -> Subnets:
         subnets = Subnets.of(network for network in networks if wanted[network.version] is not None)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"its podCIDRs {texts} are not one of each enabled family: {error}") from error
-    if not config.contains(subnets):
-        raise ConfigError(f"its podCIDRs {texts} are not in the network config's Network, one of each enabled family")
     return subnets
+
+
+def _made_at(node: Mapping[str, Any]) -> int:
+    """When the object was made, in unix seconds; 0 if it does not tell."""
+    try:
+        return int(datetime.fromisoformat(str(_member(node, "metadata").get("creationTimestamp", ""))).timestamp())
+    except ValueError:
+        return 0
 
 
 def _member(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:

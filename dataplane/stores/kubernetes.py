@@ -26,7 +26,7 @@ from pathlib import Path
 
 from dataplane.errors import ConfigError, LeaseError, LeaseLostError, NoNetworkConfigError, StoreError
 from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent
-from dataplane.stores.base import AcquireRequest, Outage, Snapshot, Store, StoreOptions, WatchUpdate
+from dataplane.stores.base import AcquireRequest, Complaints, Outage, Snapshot, Store, StoreOptions, WatchUpdate
 from dataplane.stores.kube_api import GoneError, Json, KubeApi
 from dataplane.stores.kube_node import NodeReader, annotations_of, name_of, pod_subnets, version_of
 from dataplane.stores.kubeconfig import at_url, from_kubeconfig, in_cluster
@@ -56,6 +56,8 @@ def from_location(scheme: str, location: str, options: StoreOptions) -> "Kuberne
 class KubernetesStore(Store):
     """The nodes of a cluster as leases. `environ` tells which node this is (NODE_NAME, or POD_NAME and so on)."""
 
+    cuts_by_config = False
+
     def __init__(self, api: KubeApi, options: StoreOptions, environ: Mapping[str, str]) -> None:
         self._api = api
         self._environ = environ
@@ -63,7 +65,7 @@ class KubernetesStore(Store):
         self._clears_condition = options.set_node_network_unavailable
         self._reader = NodeReader(options.kube_annotation_prefix)
         self._known: dict[str, Lease] = {}
-        self._complaints: dict[str, str] = {}
+        self._complaints = Complaints(_log)
 
     async def network_config(self) -> str:
         """The text of the file."""
@@ -160,15 +162,13 @@ class KubernetesStore(Store):
 
     def _lease_of(self, node: Json, config: NetworkConfig) -> Lease | None:
         """The node's lease, if it has one; what is wrong with it is said once."""
-        name = name_of(node)
+        entry = f"node {name_of(node)}"
         try:
             lease = self._reader.lease(node, config)
         except ConfigError as error:
-            if self._complaints.get(name) != str(error):
-                self._complaints[name] = str(error)
-                _log.warning("ignoring node %s: %s", name, error)
+            self._complaints.say(entry, str(error))
             return None
-        self._complaints.pop(name, None)
+        self._complaints.settled(entry)
         return lease
 
     async def _publish(self, name: str, attrs: LeaseAttrs) -> Lease:
@@ -176,6 +176,8 @@ class KubernetesStore(Store):
         node = await self._api.get_node(name)
         try:
             subnets = pod_subnets(node, config)
+            if not config.contains(subnets):
+                raise ConfigError(f"its podCIDRs {subnets} are not in the network config's Network, one of each family")
             attrs = self._reader.published(node, attrs)
         except ConfigError as error:
             raise LeaseError(f"node {name} can have no lease: {error}") from error

@@ -32,11 +32,11 @@ from urllib.parse import quote
 from dataplane.allocation import allocate, own_lease
 from dataplane.errors import ConfigError, LeaseLostError, NoNetworkConfigError, StoreError, UsageError
 from dataplane.lease import Lease, LeaseAttrs, Subnets
-from dataplane.stores.base import LEASE_SECONDS, AcquireRequest, Snapshot, Store, StoreOptions, WatchUpdate
+from dataplane.stores.base import LEASE_SECONDS, AcquireRequest, Complaints, Snapshot, Store, StoreOptions, WatchUpdate
 from dataplane.stores.polling import watch_by_polling
 from dataplane.subnet import NetworkConfig
 
-_log = logging.getLogger(__name__)
+_complaints = Complaints(logging.getLogger(__name__))
 
 _APPLICATION_ID = 0x7564706C  # "udpl", in the file's header: this database is ours
 _BUSY_SECONDS = 30.0
@@ -140,7 +140,7 @@ class SqliteStore(Store):
             now = self._clock()
             database.execute("DELETE FROM leases WHERE expires <= ?", (now,))
             leases = _stored_leases(database, now)
-            own = own_lease(leases, request.attrs)
+            own = own_lease(leases, request.attrs, config, request.previous)
             if own is not None and config.accepts(own.subnets):
                 return self._put(database, Lease(own.subnets, request.attrs, self._expiry(own, now)))
             if own is not None:
@@ -171,7 +171,12 @@ class SqliteStore(Store):
     @staticmethod
     def _put(database: sqlite3.Connection, lease: Lease) -> Lease:
         row = (lease.key, lease.attrs.to_json(), lease.expires)
-        database.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", row)
+        # A row that is changed in place keeps its rowid, which tells the order in which leases were made.
+        database.execute(
+            "INSERT INTO leases VALUES (?, ?, ?) "
+            "ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires",
+            row,
+        )
         return lease
 
 
@@ -286,24 +291,29 @@ def _stored_config(database: sqlite3.Connection) -> str | None:
 
 def _stored_leases(database: sqlite3.Connection, now: float) -> list[Lease]:
     """The readable leases that have not expired, by subnet. A row that somebody broke is said and skipped."""
-    rows = database.execute("SELECT key, value, expires FROM leases WHERE expires IS NULL OR expires > ?", (now,))
+    rows = database.execute(
+        "SELECT rowid, key, value, expires FROM leases WHERE expires IS NULL OR expires > ?", (now,)
+    )
     leases = [lease for row in rows if (lease := _parse_row(row)) is not None]
     return sorted(leases, key=lambda lease: [subnet.network_address.packed for subnet in lease.subnets])
 
 
 def _stored_lease(database: sqlite3.Connection, key: str) -> Lease | None:
-    row = database.execute("SELECT key, value, expires FROM leases WHERE key = ?", (key,)).fetchone()
+    row = database.execute("SELECT rowid, key, value, expires FROM leases WHERE key = ?", (key,)).fetchone()
     return None if row is None else _parse_row(row)
 
 
-def _parse_row(row: tuple[str, str, float | None]) -> Lease | None:
-    key, value, expires = row
+def _parse_row(row: tuple[int, str, str, float | None]) -> Lease | None:
+    rowid, key, value, expires = row
+    entry = f"the lease {key!r} in the store"
     try:
         deadline = None if expires is None else float(expires)
-        return Lease(Subnets.from_key(str(key)), LeaseAttrs.from_json(str(value)), deadline)
+        lease = Lease(Subnets.from_key(str(key)), LeaseAttrs.from_json(str(value)), deadline, since=rowid)
     except (ConfigError, ValueError) as error:
-        _log.warning("ignoring the lease %r in the store: %s", key, error)
+        _complaints.say(entry, str(error))
         return None
+    _complaints.settled(entry)
+    return lease
 
 
 @contextlib.contextmanager

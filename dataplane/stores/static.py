@@ -30,9 +30,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dataplane import gojson
+from dataplane.addresses import Address, trouble_with_host
 from dataplane.allocation import own_lease
 from dataplane.errors import ConfigError, LeaseError, LeaseLostError, StoreError, UsageError
-from dataplane.lease import Address, Lease, LeaseAttrs, Subnets
+from dataplane.lease import Lease, LeaseAttrs, Subnets
 from dataplane.stores.base import AcquireRequest, Snapshot, Store, StoreOptions, WatchUpdate
 from dataplane.stores.polling import watch_by_polling
 from dataplane.subnet import NetworkConfig
@@ -82,6 +83,8 @@ class PeerFile:
 class StaticStore(Store):
     """The leases of a peer file. Every call reads the file as it is then."""
 
+    cuts_by_config = False
+
     def __init__(self, path: Path) -> None:
         self._path = path
 
@@ -103,9 +106,10 @@ class StaticStore(Store):
 
     async def acquire(self, request: AcquireRequest) -> Lease:
         """The node's own entry, by its name if one is given, else by its public IP."""
-        leases = (await self._load()).leases
+        file = await self._load()
+        leases = file.leases
         named = (lease for lease in leases if request.node and lease.node == request.node)
-        own = next(named, None) or own_lease(leases, request.attrs)
+        own = next(named, None) or own_lease(leases, request.attrs, file.network, request.previous)
         if own is None:
             who = " ".join(map(str, (request.node, *request.attrs.addresses))).strip()
             raise LeaseError(f"{self._path} lists no [[peer]] for this node ({who}); add one with its subnets")
@@ -218,9 +222,12 @@ def _refuse_overlaps(leases: tuple[Lease, ...]) -> None:
 def _parse_address(table: dict[str, Any], key: str, kind: type[_Address], name: str) -> _Address | None:
     text = _text(table, key, name)
     try:
-        return kind(text) if text else None
+        address = kind(text) if text else None
     except ValueError as error:
         raise ConfigError(f"{name}: {key}: {error}") from error
+    if address is not None and (trouble := trouble_with_host(address)):
+        raise ConfigError(f"{name}: {key} {address} {trouble}; give the address at which the other nodes reach it")
+    return address
 
 
 def _text(table: dict[str, Any], key: str, name: str) -> str:

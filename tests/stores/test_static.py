@@ -110,6 +110,7 @@ def test_both_families_and_a_backends_data(path: Path) -> None:
         ("192.168.0.2", "192.168.0.1", "have one public address"),
         ('public-ip = "192.168.0.2"', "", "peer 'beta' has no public address"),
         ('public-ip = "192.168.0.2"', 'public-ip = "beta.example"', "peer 'beta': public-ip:"),
+        ("192.168.0.2", "127.0.0.1", "peer 'beta': public-ip 127.0.0.1 lies in 127.0.0.0/8 (loopback); give the"),
         ('public-ip = "192.168.0.2"', "public-ip = 3", "public-ip must be a text in quotes"),
         ('public-ip = "192.168.0.2"', 'publicip = "192.168.0.2"', "unknown key 'publicip'"),
         ('subnets = ["10.5.2.0/24"]', "", "peer 'beta' has no subnets"),

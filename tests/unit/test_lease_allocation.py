@@ -1,5 +1,6 @@
 """The choice of subnets, checked against a plain scan of the whole pool."""
 
+import itertools
 import json
 import random
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
@@ -87,5 +88,14 @@ def test_nodes_that_ask_at_once_rarely_choose_the_same() -> None:
 def test_the_own_lease_is_found_by_public_address() -> None:
     mine = Lease(Subnets(IPv4Network("10.5.0.16/28")), LeaseAttrs(IPv4Address("192.168.0.1")))
     other = Lease(Subnets(IPv4Network("10.5.0.32/28")), LeaseAttrs(IPv4Address("192.168.0.2")))
-    assert own_lease([other, mine], LeaseAttrs(IPv4Address("192.168.0.1"))) is mine
-    assert own_lease([other], LeaseAttrs(IPv4Address("192.168.0.1"))) is None
+    assert own_lease([other, mine], mine.attrs, config(), None) is mine
+    assert own_lease([other], mine.attrs, config(), mine.subnets) is None
+
+
+def test_of_several_own_leases_one_that_the_config_allows_and_the_node_had_is_taken_whatever_their_order() -> None:
+    attrs = LeaseAttrs(IPv4Address("192.168.0.1"))
+    wide, fits, had = (Lease(Subnets(IPv4Network(f"10.5.0.{net}")), attrs) for net in ("0/26", "80/28", "96/28"))
+    for leases in itertools.permutations((wide, fits, had)):
+        assert own_lease(leases, attrs, config(), had.subnets) is had
+    assert own_lease([wide, fits], attrs, config(), wide.subnets) is fits
+    assert own_lease([wide], attrs, config(), None) is wide

@@ -11,9 +11,11 @@ import pytest
 
 from dataplane.errors import LeaseError, LeaseLostError, StoreError, UdplaneError
 from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
+from dataplane.lease_gate import LeaseGate
 from dataplane.lease_keeper import State
 from dataplane.membership import Membership
 from dataplane.stores.base import AcquireRequest, Outage, Snapshot, Store, WatchUpdate
+from dataplane.subnet import NetworkConfig
 
 HOUR = 3600.0
 
@@ -24,6 +26,7 @@ def lease(number: int, owner: int, seconds: float = 24 * HOUR) -> Lease:
     return Lease(subnets, LeaseAttrs(public_ip=IPv4Address(f"192.168.0.{owner}")), time.time() + seconds)
 
 
+GATE = LeaseGate(NetworkConfig.parse('{"Network": "10.5.0.0/16"}'))
 OWN, OTHER, THIRD = lease(1, 1), lease(2, 2), lease(3, 3)
 
 
@@ -107,7 +110,7 @@ def play(scenario: Scenario, *grants: Lease | UdplaneError, margin: float = HOUR
 
     async def run() -> None:
         store, host = PlayedStore(*grants), PlayedHost()
-        membership = Membership(store, host, lambda last: AcquireRequest(OWN.attrs, last), margin)
+        membership = Membership(store, host, GATE, lambda last: AcquireRequest(OWN.attrs, last), margin)
         async with asyncio.timeout(10):
             await membership.join()
             tasks = [asyncio.create_task(membership.keep_lease()), asyncio.create_task(membership.follow_peers())]
@@ -245,6 +248,34 @@ def test_a_renewal_that_finds_the_lease_gone_starts_over() -> None:
         assert len(host.taken_up) == 1
 
     play(scenario, lease(1, 1, seconds=0.1), LeaseLostError("it is gone"), OWN)
+
+
+def test_a_lease_that_the_nodes_own_config_does_not_allow_is_not_taken_up() -> None:
+    elsewhere = replace(OWN, subnets=Subnets(IPv4Network("10.6.1.0/24")))
+
+    async def scenario(membership: Membership, store: PlayedStore, host: PlayedHost) -> None:
+        raise AssertionError("it joined")
+
+    with pytest.raises(LeaseError, match=r"its subnet 10.6.1.0/24 is not in the network config's 10.5.0.0/16; restart"):
+        play(scenario, elsewhere)
+
+
+def test_many_refused_leases_do_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    outside = [replace(OTHER, subnets=Subnets(IPv4Network(f"10.6.{number}.0/24"))) for number in range(100)]
+
+    async def scenario(membership: Membership, store: PlayedStore, host: PlayedHost) -> None:
+        store.updates.put_nowait(Snapshot((OWN, OTHER, *outside)))
+        await until(lambda: host.peers)
+        store.updates.put_nowait(Snapshot((OWN, OTHER, THIRD, *outside)))
+        await until(lambda: len(host.peers) == 2)
+        assert membership.table is not None
+        assert len(membership.table.refused) == 100
+
+    play(scenario, OWN)
+    said = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert len(said) == 21
+    assert said[0].startswith("ignoring the lease 10.6.0.0/24 of node 192.168.0.2: its subnet 10.6.0.0/24 is not in")
+    assert said[20] == "and 80 leases more; `udplane peers` says why"
 
 
 def test_a_store_out_of_reach_is_asked_again_for_the_first_lease() -> None:

@@ -14,6 +14,7 @@ PEER = {
     "node": "",
     "expires": None,
     "trouble": "",
+    "refused": False,
     "reachable": True,
     "address": "192.168.0.202",
     "port": 8285,
@@ -94,7 +95,14 @@ def test_trouble_is_loud() -> None:
     }
     status["lease"] |= {"state": "renewing", "trouble": "cannot renew"}
     status["backend"] |= {"receive_overruns": 5, "queue_overruns": 7}
-    status["refused"] = [{"subnets": ["10.5.1.128/25"], "public_ip": "192.168.0.9"}]
+    status["refused"] = [
+        {
+            "subnets": ["10.5.1.128/25"],
+            "public_ip": "192.168.0.9",
+            "refused": True,
+            "trouble": "it overlaps 10.5.1.0/24",
+        }
+    ]
     text = render_status(status)
     for words in ("OUT OF REACH: it is down", "NOT IN PLACE: nft refuses", "NOT IN PLACE: no note", "cannot renew"):
         assert words in text
@@ -102,7 +110,7 @@ def test_trouble_is_loud() -> None:
         assert words in text
     for words in ("5 datagrams lost", "7 packets lost"):
         assert words in text
-    assert "10.5.1.128/25 of 192.168.0.9" in text
+    assert "refused: 10.5.1.128/25 of 192.168.0.9: it overlaps 10.5.1.0/24" in text
 
 
 def test_a_backend_whose_packets_the_kernel_moves() -> None:
