@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import TypeVar
 
 from dataplane.errors import LeaseError
-from dataplane.lease import Lease, LeaseAttrs, Subnets
+from dataplane.lease import Lease, Subnets
 from dataplane.subnet import NetworkConfig, SubnetPool
 
 _CANDIDATES = 100
@@ -21,14 +21,11 @@ _CANDIDATES = 100
 _Network = TypeVar("_Network", IPv4Network, IPv6Network)
 
 
-def own_lease(
-    leases: Iterable[Lease], attrs: LeaseAttrs, config: NetworkConfig, previous: Subnets | None
-) -> Lease | None:
-    """The lease in `leases` that names the node of `attrs` by one of its public addresses.
+def own_lease(own: Iterable[Lease], config: NetworkConfig, previous: Subnets | None) -> Lease | None:
+    """Which of its `own` leases a node takes up, if it has any.
 
-    Of several one that `config` would give out, and if possible the node's `previous` one; else the first.
+    One that `config` would give out, and if possible the `previous` one; else the first.
     """
-    own = (lease for lease in leases if lease.attrs.same_node(attrs))
     return max(own, key=lambda lease: (config.accepts(lease.subnets), lease.subnets == previous), default=None)
 
 

@@ -164,11 +164,13 @@ def _raw(source: gojson.Object, key: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Subnets that belong to a node until `expires` (unix seconds), or, if that is None, until somebody deletes it.
+    """Subnets that belong to a node until `expires` (see `clock`), or, if that is None, until somebody deletes it.
 
     A lease without expiry is a reservation: an operator made it, or the store knows no expiry; its node uses
     it and does not renew it. A peer's lease may expire at `math.inf`: the store takes it away when it is time.
-    `since` grows with the order in which the store got its leases, and is 0 where it does not tell.
+    `since` grows with the order in which the store got its leases, and is 0 where it does not tell. `mark` is another
+    one each time that somebody writes the lease, and empty where the store does not tell. `rewritten` is True for the
+    own lease of a node if somebody else wrote it last.
     """
 
     subnets: Subnets
@@ -176,6 +178,8 @@ class Lease:
     expires: float | None = None
     node: str = ""  # the node's name, where the store knows one
     since: int = field(default=0, compare=False)
+    mark: str = field(default="", compare=False)
+    rewritten: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> str:

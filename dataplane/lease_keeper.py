@@ -1,8 +1,8 @@
 """Keeping a lease alive: a state machine without I/O, clock or sleep.
 
 The node drives it. It asks `next_step(now)` what to do and when, does that with the store, and tells the
-machine how it went; whatever the watch says about the node's own lease goes in as well. Times are unix
-seconds, passed in.
+machine how it went; whatever the watch says about the node's own lease goes in as well. Times are moments of
+`clock`, passed in: setting the time of day makes no lease run out.
 
 | state | the node has | and does |
 | --- | --- | --- |
@@ -17,9 +17,13 @@ A lease that disappears from the store before its time was revoked by somebody (
 its time has expired, which is what a node finds that was cut off from the store for long. Which event leads
 where stands in `TRANSITIONS` and nowhere else. Retries back off from one second, doubling up to a minute
 (flannel's interval), with a random part so that many nodes do not come back to a recovered store at once.
+
+A lease is a node's by its public address. If two nodes have one address they share one lease, and each sees the other
+renew it. That is remembered in `rival`, and answered once with a renewal of one's own, so that the other sees it too.
 """
 
 import enum
+import math
 import random
 from dataclasses import dataclass
 
@@ -27,6 +31,9 @@ from dataplane.lease import Lease
 
 RENEW_MARGIN_SECONDS = 60 * 60.0
 """How long before its expiry a lease is renewed: flannel's `--subnet-lease-renew-margin` of 60 minutes."""
+
+RIVAL_SECONDS = 60 * 60.0
+"""How long a renewal by somebody else is held against him, and how long it is until the next one is answered."""
 
 _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 60.0
@@ -120,13 +127,16 @@ _ACTIONS = {
 class LeaseKeeper:
     """The life of one node's lease. `state`, `lease` (the last one held, or None) and `reason` are for reading.
 
-    `reason` tells in words why the last attempt failed or the lease was lost; it is empty when all is well.
+    `reason` tells in words why the last attempt failed or the lease was lost; it is empty when all is well. `rival`
+    tells that somebody else renews the lease, and is empty when nobody does.
     """
 
     def __init__(self, margin: float = RENEW_MARGIN_SECONDS, rng: random.Random | None = None) -> None:
         self.state = State.ACQUIRING
         self.lease: Lease | None = None
         self.reason = ""
+        self.rival = ""
+        self._rival_since = -math.inf
         self._margin = margin
         self._rng = rng or random.Random()
         self._failures = 0
@@ -158,6 +168,8 @@ class LeaseKeeper:
         self._move(Event.GRANTED)
         self.lease = lease
         self.reason = ""
+        if now - self._rival_since >= RIVAL_SECONDS:
+            self.rival = ""
         self._failures, self._retry_at, self._renew_at = 0, None, None
         if lease.expires is not None:
             # A lease that lives for less than two margins is renewed after half of its life.
@@ -183,10 +195,23 @@ class LeaseKeeper:
         if seen is not None and seen.attrs.same_node(self.lease.attrs):
             if seen.expires != self.lease.expires:
                 self.granted(seen, now)
+                if seen.rewritten and seen.expires is not None:
+                    self._contested(now)
         elif seen is not None:
             self.revoked(f"the subnet {self.lease.subnets} was taken by {seen}")
         elif self.lease.expires is None or now < self.lease.expires:
             self.revoked(f"the lease of {self.lease.subnets} was revoked: somebody deleted it from the store")
+
+    def _contested(self, now: float) -> None:
+        assert self.lease is not None
+        addresses = " ".join(map(str, self.lease.attrs.addresses))
+        if now - self._rival_since >= RIVAL_SECONDS:
+            self._rival_since = self._renew_at = now
+        self.rival = (
+            f"somebody else renews this node's lease of {self.lease.subnets}: another node has the public address "
+            f"{addresses} too, or flanneld runs on this one, and pods of both have one subnet; stop the other, or give "
+            "it an address of its own (--public-ip)"
+        )
 
     def restarted(self) -> None:
         """The node has taken down what used the lost subnets and wants a lease again."""

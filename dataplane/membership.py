@@ -13,11 +13,11 @@ everything that can happen to a store or a lease:
 import asyncio
 import contextlib
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
+from dataplane import clock
 from dataplane.concurrency import first_failure
 from dataplane.errors import LeaseError, LeaseLostError, StoreError, UdplaneError
 from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
@@ -29,6 +29,9 @@ from dataplane.stores.base import AcquireRequest, Outage, Snapshot, Store, Watch
 _log = logging.getLogger(__name__)
 
 _PUBLISH_RETRY_SECONDS = 2.0
+_LONGEST_WAIT_SECONDS = 60.0
+"""asyncio's clock stands still while the machine sleeps, and that of leases does not."""
+
 _LOGGED_ONE_BY_ONE = 20
 """Changes that come together and are still worth a line each."""
 
@@ -79,14 +82,14 @@ class Membership:
     async def join(self) -> None:
         """Get the first lease and take it up. UdplaneError for what waiting does not make better."""
         while self.lease is None:
-            step = self.keeper.next_step(time.time())
-            await asyncio.sleep(max(0.0, (step.at or 0.0) - time.time()))
+            step = self.keeper.next_step(clock.now())
+            await asyncio.sleep(max(0.0, (step.at or 0.0) - clock.now()))
             await self._ask_store(step.action)
 
     async def keep_lease(self) -> None:
         """Do what the lease keeper says, when it says so or when the own lease has changed. Never ends."""
         while True:
-            now = time.time()
+            now = clock.now()
             step = self.keeper.next_step(now)
             if step.action is Action.STOP:
                 _log.error("lease lost: %s; asking for a lease again, traffic goes on meanwhile", self.keeper.reason)
@@ -94,7 +97,7 @@ class Membership:
             elif step.at is None or step.at > now:
                 self._own_changed.clear()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(None if step.at is None else step.at - now):
+                    async with asyncio.timeout(None if step.at is None else min(step.at - now, _LONGEST_WAIT_SECONDS)):
                         await self._own_changed.wait()
             else:
                 await self._ask_store(step.action)
@@ -167,16 +170,22 @@ class Membership:
         async with self._lock:
             try:
                 if action is Action.RENEW and self.lease is not None:
+                    before: Subnets | None = self.lease.subnets
                     lease = await self._store.renew(self.lease)
                 else:
-                    lease = await self._store.acquire(self._request(self.lease.subnets if self.lease else None))
+                    request = self._request(self.lease.subnets if self.lease else None)
+                    before = request.previous
+                    lease = await self._store.acquire(request)
                 self._check(lease)
             except UdplaneError as error:
                 self._not_granted(action, error)
                 return
-            self.keeper.granted(lease, time.time())
+            trouble = self.keeper.reason
+            self.keeper.granted(lease, clock.now())
             if self.keeper.lease is lease:
-                await self._take_up(lease)
+                await self._take_up(lease, before)
+                if trouble:
+                    _log.info("the lease of %s is granted again", lease.subnets)
 
     def _check(self, lease: Lease) -> None:
         """LeaseError if the store gives what this node's config does not allow: it may have another config by now."""
@@ -189,18 +198,20 @@ class Membership:
         if action is Action.RENEW and isinstance(error, LeaseLostError):
             self.keeper.revoked(str(error))
         else:
-            self.keeper.failed(str(error), time.time())
+            self.keeper.failed(str(error), clock.now())
             _log.warning("cannot %s the lease: %s; trying again", action.value, error)
 
-    async def _take_up(self, lease: Lease) -> None:
+    async def _take_up(self, lease: Lease, before: Subnets | None) -> None:
         """Make host and peers fit the lease. One that was only extended changes nothing there.
+
+        Pods have addresses of the subnets that the node had `before`, be it in an earlier life.
 
         It is noted first: a node that is killed in the middle of this must know what it has to give back.
         """
         self._host.remember(lease)
         if self.lease is None or self.lease.subnets != lease.subnets:
-            if self.lease is not None:
-                _log.error("this node's subnet is %s now; start the pods of %s anew", lease.subnets, self.lease.subnets)
+            if before is not None and before != lease.subnets:
+                _log.error("this node's subnet was %s and is %s now; start its pods anew", before, lease.subnets)
             await self._host.take_up(lease)
             await self._adopt(lease)
             await self._announce(lease)
@@ -245,7 +256,10 @@ class Membership:
         self._table.note(update)
 
     def _observe_own(self, seen: Lease | None) -> None:
-        self.keeper.observed(seen, time.time())
+        rival = self.keeper.rival
+        self.keeper.observed(seen, clock.now())
+        if self.keeper.rival and not rival:
+            _log.error("%s", self.keeper.rival)
         self._own_changed.set()
 
     def _log_changes(self, changes: list[LeaseEvent]) -> None:

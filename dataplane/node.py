@@ -15,6 +15,7 @@ When the loop fails by a defect, the node ends with exit status 1, for its super
 """
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Callable
@@ -209,10 +210,14 @@ class Node:
             await self._store.set_network_config(text, only_if_absent=True)
 
     def _request(self, last: Subnets | None) -> AcquireRequest:
-        """What the node asks for: the subnets that it had, as it knows or as its subnet file says."""
+        """What the node asks for: what it had, as it knows, or noted in an earlier life, or by its subnet file."""
         assert self._state.host is not None
-        previous = last or previous_subnets(self._options.subnet_file)
-        return AcquireRequest(self._state.host.backend.attrs, previous, self._options.node_name)
+        held = None
+        with contextlib.suppress(NodeError):
+            record = self._run_directory.recall()
+            held = record.lease if record is not None and record.store == self._options.store else None
+        previous = last or (held.subnets if held else None) or previous_subnets(self._options.subnet_file)
+        return AcquireRequest(self._state.host.backend.attrs, previous, self._options.node_name, held)
 
     def _remember(self, lease: Lease, leftovers: Leftovers) -> None:
         """Note the own lease. What cannot be noted is tried again when the host is looked after; traffic goes on."""

@@ -44,7 +44,7 @@ class NodeRecord:
         document = {
             "store": self.store,
             "store_options": options,
-            "lease": lease | {"node": self.lease.node},
+            "lease": lease | {"node": self.lease.node, "mark": self.lease.mark},
             "devices": dict(self.leftovers.devices),
             "routed_networks": [str(network) for network in self.leftovers.networks],
             "files": [str(path) for path in self.leftovers.files],
@@ -61,7 +61,11 @@ class NodeRecord:
             store=str(document["store"]),
             store_options=StoreOptions(**document["store_options"]),
             lease=Lease(
-                Subnets.from_key(lease["key"]), LeaseAttrs.from_json(lease["value"]), lease["expires"], lease["node"]
+                Subnets.from_key(lease["key"]),
+                LeaseAttrs.from_json(lease["value"]),
+                lease["expires"],
+                lease["node"],
+                mark=str(lease.get("mark", "")),
             ),
             leftovers=Leftovers(
                 {str(name): str(kind) for name, kind in document["devices"].items()},

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from dataplane import __version__
+from dataplane import __version__, clock
 from dataplane.backends.base import PeerState
 from dataplane.counters import Counters, PeerCounters
 from dataplane.engine import LearnedMtu
@@ -24,7 +24,7 @@ class NodeState:
     """How far a node has come. What depends on the network config is None until that is known."""
 
     options: NodeOptions
-    started: float = field(default_factory=time.time)
+    started: float = field(default_factory=clock.now)
     phase: str = "starting"
     config_trouble: str = ""
     """Why the store gives no network config; empty when it does."""
@@ -42,7 +42,7 @@ def node_status(state: NodeState) -> dict[str, Any]:
         "version": __version__,
         "pid": os.getpid(),
         "phase": state.phase,
-        "uptime_seconds": round(time.time() - state.started, 1),
+        "uptime_seconds": round(clock.now() - state.started, 1),
         "network": _network(state.config),
         "lease": _own_lease(membership),
         "store": {
@@ -90,13 +90,17 @@ def _own_lease(membership: Membership | None) -> dict[str, Any]:
     if membership is None:
         return none | {"state": "acquiring", "trouble": ""}
     lease = _lease(membership.lease) if membership.lease is not None else none
-    return lease | {"state": membership.keeper.state.value, "trouble": membership.keeper.reason}
+    return lease | {
+        "state": membership.keeper.state.value,
+        "trouble": membership.keeper.reason or membership.keeper.rival,
+    }
 
 
 def _lease(lease: Lease) -> dict[str, Any]:
     expires = None
     if lease.expires is not None and math.isfinite(lease.expires):
-        expires = datetime.fromtimestamp(lease.expires, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        expires = datetime.fromtimestamp(clock.time_of_day(lease.expires), UTC).isoformat(timespec="seconds")
+        expires = expires.replace("+00:00", "Z")
     return {
         "subnets": [str(subnet) for subnet in lease.subnets],
         "public_ip": str(lease.attrs.public_ip or lease.attrs.public_ipv6),

@@ -36,14 +36,25 @@ MIN_LEASE_SECONDS, MAX_LEASE_SECONDS = 10, 10 * 365 * 24 * 60 * 60
 
 @dataclass(frozen=True, slots=True)
 class AcquireRequest:
-    """A node asks for a lease: what it publishes, and the subnets that it had last (from its subnet file).
+    """A node asks for a lease: what it publishes, and the subnets that it had last.
 
-    `node` is its name, for stores that know nodes by name.
+    `node` is its name, for stores that know nodes by name. `held` is the lease that it had last, as it was granted: it
+    is the node's own, whatever its public address is by now, as long as nobody has written it since.
     """
 
     attrs: LeaseAttrs
     previous: Subnets | None = None
     node: str = ""
+    held: Lease | None = None
+
+    def owns(self, lease: Lease) -> bool:
+        """Whether `lease`, as the store has it, is this node's."""
+        untouched = (
+            self.held is not None
+            and lease.mark != ""
+            and (self.held.key, self.held.attrs, self.held.mark) == (lease.key, lease.attrs, lease.mark)
+        )
+        return untouched or lease.attrs.same_node(self.attrs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +151,9 @@ class Store(Protocol):
     async def acquire(self, request: AcquireRequest) -> Lease:
         """Take a lease and return it.
 
-        The first of these that is possible: the lease that already names the node's public IP; the
-        previous subnets, if they are free; free subnets picked at random. LeaseError if all are taken.
+        The first of these that is possible: the lease that is the node's already, by its public IP or because it is the
+        one that the node held; the previous subnets, if they are free; free subnets picked at random. LeaseError if all
+        are taken.
         """
 
     async def renew(self, lease: Lease, attrs: LeaseAttrs | None = None) -> Lease:

@@ -23,9 +23,10 @@ import math
 import random
 import re
 import ssl
-import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 
+from dataplane import clock
 from dataplane.allocation import allocate, own_lease
 from dataplane.errors import ConfigError, LeaseLostError, NoNetworkConfigError, StoreError, UsageError
 from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
@@ -41,6 +42,7 @@ _SILENCE_SECONDS = 30.0
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 5.0
 _DEFAULT_PORT = 2379
+_REMEMBERED = 64
 _ENDPOINT = re.compile(
     r"(?:(?P<host>[A-Za-z0-9._-]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?", re.ASCII
 )
@@ -78,7 +80,7 @@ def _parse_endpoint(text: str, tls: ssl.SSLContext | None) -> Endpoint:
 
 
 class EtcdStore(Store):
-    """A store below `prefix`. `clock` (unix seconds) and `rng` are for tests."""
+    """A store below `prefix`. `clock` (see the module of that name) and `rng` are for tests."""
 
     def __init__(
         self,
@@ -86,7 +88,7 @@ class EtcdStore(Store):
         prefix: str,
         *,
         lease_seconds: float,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = clock.now,
         rng: random.Random | None = None,
     ) -> None:
         prefix = prefix.rstrip("/")
@@ -99,7 +101,8 @@ class EtcdStore(Store):
         self._rng = rng or random.Random()
         self._complaints = Complaints(_log)
         self._own_key = ""
-        self._own_lease: tuple[int, float | None] = (0, None)  # the etcd lease of the own key, and when it expires
+        self._granted: deque[int] = deque(maxlen=_REMEMBERED)  # the etcd leases that this node asked for
+        self._deadlines: dict[int, float] = {}  # when etcd leases of the own key expire
 
     async def network_config(self) -> str:
         """The text under PREFIX/config."""
@@ -208,7 +211,7 @@ class EtcdStore(Store):
     async def _try_acquire(self, config: NetworkConfig, request: AcquireRequest) -> Lease | None:
         """One attempt; None if somebody else was faster."""
         entries, _ = await self._list()
-        own = own_lease((lease for _, lease in entries), request.attrs, config, request.previous)
+        own = own_lease((lease for _, lease in entries if request.owns(lease)), config, request.previous)
         if own is not None:
             kv = next(kv for kv, lease in entries if lease is own)
             if config.accepts(own.subnets):
@@ -238,7 +241,10 @@ class EtcdStore(Store):
             asked_at = self._clock()
             number, seconds = await self._gateway.grant(self._lease_seconds)
             expires = asked_at + seconds
-        lease = Lease(subnets, attrs, expires)
+            # Whether the write below succeeds may never be known.
+            self._granted.append(number)
+            self._deadlines = {number: expires}
+        lease = Lease(subnets, attrs, expires, mark=_mark(number))
         if not await self._gateway.put_if(key, attrs.to_json(), existing.mod_revision if existing else 0, number):
             # A write whose answer was lost is tried on the next member, and fails there because it succeeded.
             kvs, _ = await self._gateway.range(key)
@@ -246,7 +252,7 @@ class EtcdStore(Store):
                 if number != 0:
                     await self._gateway.revoke(number)
                 return None
-        self._own_key, self._own_lease = key, (number, expires)
+        self._own_key = key
         return lease
 
     async def _list(self) -> tuple[list[tuple[KeyValue, Lease]], int]:
@@ -267,7 +273,9 @@ class EtcdStore(Store):
             self._complaints.say(f"{kv.key} in etcd", str(error))
             return None
         self._complaints.settled(f"{kv.key} in etcd")
-        return Lease(subnets, attrs, await self._expiry(kv), since=kv.create_revision)
+        rewritten = kv.key == self._own_key and kv.lease != 0 and kv.lease not in self._granted
+        expires = await self._expiry(kv)
+        return Lease(subnets, attrs, expires, since=kv.create_revision, mark=_mark(kv.lease), rewritten=rewritten)
 
     async def _expiry(self, kv: KeyValue) -> float | None:
         """When the key expires: asked only if it is the node's own and somebody else attached it to an etcd lease."""
@@ -275,9 +283,10 @@ class EtcdStore(Store):
             return None
         if kv.key != self._own_key:
             return math.inf
-        if kv.lease != self._own_lease[0]:
-            self._own_lease = kv.lease, self._clock() + await self._gateway.time_to_live(kv.lease)
-        return self._own_lease[1]
+        if kv.lease not in self._deadlines:
+            asked_at = self._clock()
+            self._deadlines = {kv.lease: asked_at + await self._gateway.time_to_live(kv.lease)}
+        return self._deadlines[kv.lease]
 
     async def _read_event(self, event: WatchEvent) -> LeaseEvent | None:
         if not event.deleted:
@@ -288,6 +297,11 @@ class EtcdStore(Store):
         except ConfigError:
             return None
         return LeaseEvent(Change.REMOVED, Lease(subnets, LeaseAttrs()))
+
+
+def _mark(number: int) -> str:
+    """Every write of a lease comes with an etcd lease of its own; a reservation has none, and no mark."""
+    return str(number) if number else ""
 
 
 class _WatchEndedError(Exception):

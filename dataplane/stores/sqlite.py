@@ -1,8 +1,8 @@
 """The embedded store: one SQLite file that the nodes of one machine share (`sqlite:PATH`).
 
-Two tables: the network config (one row), and the leases under flannel's keys with flannel's values, so
-that `sqlite3 PATH 'select * from leases'` reads like a listing of etcd. `expires` is in unix seconds, NULL for
-a reservation.
+Three tables: the network config and the clock (one row each), and the leases under flannel's keys with flannel's
+values, so that `sqlite3 PATH 'select * from leases'` reads like a listing of etcd. `expires` is in the store's time,
+which is about unix time (see `sqlite_time`), NULL for a reservation.
 
 Races. Every change is one transaction that begins with `BEGIN IMMEDIATE`: the writer holds SQLite's single
 write lock from before it looks until it has written, so no two nodes can choose the same subnet. Others
@@ -24,16 +24,19 @@ import math
 import random
 import sqlite3
 import threading
-import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+from dataplane import clock
 from dataplane.allocation import allocate, own_lease
 from dataplane.errors import ConfigError, LeaseLostError, NoNetworkConfigError, StoreError, UsageError
 from dataplane.lease import Lease, LeaseAttrs, Subnets
 from dataplane.stores.base import LEASE_SECONDS, AcquireRequest, Complaints, Snapshot, Store, StoreOptions, WatchUpdate
 from dataplane.stores.polling import watch_by_polling
+from dataplane.stores.sqlite_time import TABLE, keep_offset, offset
 from dataplane.subnet import NetworkConfig
 
 _complaints = Complaints(logging.getLogger(__name__))
@@ -41,11 +44,13 @@ _complaints = Complaints(logging.getLogger(__name__))
 _APPLICATION_ID = 0x7564706C  # "udpl", in the file's header: this database is ours
 _BUSY_SECONDS = 30.0
 _WATCH_BUSY_SECONDS = 2.0
+_REMEMBERED = 64
 
 _SCHEMA = (
     f"PRAGMA application_id = {_APPLICATION_ID}",
     "CREATE TABLE config (id INTEGER PRIMARY KEY CHECK (id = 1), text TEXT NOT NULL)",
     "CREATE TABLE leases (key TEXT PRIMARY KEY, value TEXT NOT NULL, expires REAL)",
+    TABLE,
 )
 
 
@@ -59,7 +64,7 @@ def from_location(scheme: str, location: str, options: StoreOptions) -> "SqliteS
 class SqliteStore(Store):
     """A store in the file `path`, made with its directory when the first change is written.
 
-    `clock` (unix seconds) and `rng` are for tests. No connection is kept open, except by a watch.
+    `clock` (see the module of that name) and `rng` are for tests. No connection is kept open, except by a watch.
     """
 
     def __init__(
@@ -67,13 +72,15 @@ class SqliteStore(Store):
         path: Path,
         *,
         lease_seconds: float = LEASE_SECONDS,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = clock.now,
         rng: random.Random | None = None,
     ) -> None:
         self._path = path
         self._lease_seconds = lease_seconds
         self._clock = clock
         self._rng = rng or random.Random()
+        self._own_key = ""
+        self._written: deque[str] = deque(maxlen=_REMEMBERED)
 
     async def network_config(self) -> str:
         """The stored text."""
@@ -108,7 +115,16 @@ class SqliteStore(Store):
         with contextlib.closing(_Watcher(self._path, self._clock)) as watcher:
             async with contextlib.aclosing(watch_by_polling(watcher.poll)) as updates:
                 async for update in updates:
-                    yield update
+                    yield self._told_of_rewriting(update) if isinstance(update, Snapshot) else update
+
+    def _told_of_rewriting(self, snapshot: Snapshot) -> Snapshot:
+        """`snapshot` with the node's own lease marked if somebody else wrote it last."""
+        return Snapshot(
+            tuple(
+                replace(lease, rewritten=lease.key == self._own_key and lease.mark not in self._written)
+                for lease in snapshot.leases
+            )
+        )
 
     def _network_config(self) -> str:
         with _reading(self._path) as database:
@@ -138,9 +154,9 @@ class SqliteStore(Store):
         with _writing(self._path) as database:
             config = NetworkConfig.parse(self._require_config(database))
             now = self._clock()
-            database.execute("DELETE FROM leases WHERE expires <= ?", (now,))
+            database.execute("DELETE FROM leases WHERE expires <= ?", (now + keep_offset(database, now),))
             leases = _stored_leases(database, now)
-            own = own_lease(leases, request.attrs, config, request.previous)
+            own = own_lease(filter(request.owns, leases), config, request.previous)
             if own is not None and config.accepts(own.subnets):
                 return self._put(database, Lease(own.subnets, request.attrs, self._expiry(own, now)))
             if own is not None:
@@ -151,16 +167,17 @@ class SqliteStore(Store):
 
     def _renew(self, lease: Lease, attrs: LeaseAttrs) -> Lease:
         with _writing(self._path) as database:
-            held = _stored_lease(database, lease.key)
+            now = self._clock()
+            held = _stored_lease(database, lease.key, keep_offset(database, now))
             if held is None:
                 raise LeaseLostError(f"the lease of {lease.subnets} is gone from sqlite:{self._path}; restart the node")
             if not held.attrs.same_node(lease.attrs):
                 raise LeaseLostError(f"the subnet {lease.subnets} belongs to {held} now; restart the node")
-            return self._put(database, Lease(lease.subnets, attrs, self._expiry(held, self._clock())))
+            return self._put(database, Lease(lease.subnets, attrs, self._expiry(held, now)))
 
     def _release(self, lease: Lease) -> None:
         with _writing(self._path) as database:
-            held = _stored_lease(database, lease.key)
+            held = _stored_lease(database, lease.key, keep_offset(database, self._clock()))
             if held is not None and held.attrs.same_node(lease.attrs) and held.expires is not None:
                 database.execute("DELETE FROM leases WHERE key = ?", (lease.key,))
 
@@ -168,16 +185,21 @@ class SqliteStore(Store):
         """When a lease that is extended now expires; a reservation stays one."""
         return None if held.expires is None else now + self._lease_seconds
 
-    @staticmethod
-    def _put(database: sqlite3.Connection, lease: Lease) -> Lease:
-        row = (lease.key, lease.attrs.to_json(), lease.expires)
+    def _put(self, database: sqlite3.Connection, lease: Lease) -> Lease:
+        ahead = offset(database, self._clock())
+        expires = None if lease.expires is None else lease.expires + ahead
+        row = (lease.key, lease.attrs.to_json(), expires)
         # A row that is changed in place keeps its rowid, which tells the order in which leases were made.
         database.execute(
             "INSERT INTO leases VALUES (?, ?, ?) "
             "ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires",
             row,
         )
-        return lease
+        self._own_key = lease.key
+        self._written.append(_mark(expires))
+        stored = _stored_lease(database, lease.key, ahead)
+        assert stored is not None
+        return stored
 
 
 class _Watcher:
@@ -291,29 +313,41 @@ def _stored_config(database: sqlite3.Connection) -> str | None:
 
 def _stored_leases(database: sqlite3.Connection, now: float) -> list[Lease]:
     """The readable leases that have not expired, by subnet. A row that somebody broke is said and skipped."""
-    rows = database.execute(
-        "SELECT rowid, key, value, expires FROM leases WHERE expires IS NULL OR expires > ?", (now,)
-    )
-    leases = [lease for row in rows if (lease := _parse_row(row)) is not None]
+    ahead = offset(database, now)
+    query = "SELECT rowid, key, value, expires FROM leases WHERE expires IS NULL OR expires > ?"
+    rows = database.execute(query, (now + ahead,))
+    leases = [lease for row in rows if (lease := _parse_row(row, ahead)) is not None]
     return sorted(leases, key=lambda lease: [subnet.network_address.packed for subnet in lease.subnets])
 
 
-def _stored_lease(database: sqlite3.Connection, key: str) -> Lease | None:
+def _stored_lease(database: sqlite3.Connection, key: str, ahead: int) -> Lease | None:
     row = database.execute("SELECT rowid, key, value, expires FROM leases WHERE key = ?", (key,)).fetchone()
-    return None if row is None else _parse_row(row)
+    return None if row is None else _parse_row(row, ahead)
 
 
-def _parse_row(row: tuple[int, str, str, float | None]) -> Lease | None:
+def _parse_row(row: tuple[int, str, str, float | None], ahead: int) -> Lease | None:
+    """The lease in a row; `ahead` is the offset of the store's time."""
     rowid, key, value, expires = row
     entry = f"the lease {key!r} in the store"
     try:
         deadline = None if expires is None else float(expires)
-        lease = Lease(Subnets.from_key(str(key)), LeaseAttrs.from_json(str(value)), deadline, since=rowid)
+        lease = Lease(
+            Subnets.from_key(str(key)),
+            LeaseAttrs.from_json(str(value)),
+            None if deadline is None else deadline - ahead,
+            since=rowid,
+            mark=_mark(deadline),
+        )
     except (ConfigError, ValueError) as error:
         _complaints.say(entry, str(error))
         return None
     _complaints.settled(entry)
     return lease
+
+
+def _mark(expires: float | None) -> str:
+    """Two nodes that write a lease do so at different moments; a reservation has no mark."""
+    return "" if expires is None else repr(expires)
 
 
 @contextlib.contextmanager

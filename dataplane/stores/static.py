@@ -109,7 +109,7 @@ class StaticStore(Store):
         file = await self._load()
         leases = file.leases
         named = (lease for lease in leases if request.node and lease.node == request.node)
-        own = next(named, None) or own_lease(leases, request.attrs, file.network, request.previous)
+        own = next(named, None) or own_lease(filter(request.owns, leases), file.network, request.previous)
         if own is None:
             who = " ".join(map(str, (request.node, *request.attrs.addresses))).strip()
             raise LeaseError(f"{self._path} lists no [[peer]] for this node ({who}); add one with its subnets")

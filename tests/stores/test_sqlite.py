@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from dataplane import clock
 from dataplane.errors import ConfigError, LeaseError, LeaseLostError, NoNetworkConfigError, StoreError, UsageError
 from dataplane.stores.base import Outage, Snapshot, open_store
 from dataplane.stores.sqlite import SqliteStore
@@ -325,5 +327,80 @@ def test_a_watch_of_a_store_that_is_not_there_waits_for_it(path: Path) -> None:
             assert isinstance(await anext(watch), Outage)
             await store.set_network_config(CONFIG)
             await until(watch, lambda update: update == Snapshot(()))
+
+    run(story())
+
+
+@pytest.mark.parametrize("step", [600.0, -600.0, 10 * 86400.0, -50 * 365 * 86400.0])
+def test_setting_the_time_of_day_makes_no_lease_live_longer_or_shorter(
+    path: Path, monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    now = 1000.0
+
+    async def story() -> None:
+        nonlocal now
+        one, other = (SqliteStore(path, lease_seconds=60, clock=lambda: now) for _ in range(2))
+        await one.set_network_config(CONFIG)
+        lease = await one.acquire(request(1))
+        assert lease.expires == 1060.0
+        of_day = time.time()
+        monkeypatch.setattr(time, "time", lambda: of_day + step)
+        assert await other.leases() == [lease]
+        second = await other.acquire(request(2))
+        assert second.expires == 1060.0
+        assert await other.leases() == sorted((lease, second), key=lambda item: item.key)
+        now += 59
+        assert len(await one.leases()) == 2
+        now += 1
+        assert await one.leases() == []
+
+    run(story())
+
+
+def test_over_a_reboot_deadlines_go_on_and_the_stores_time_never_goes_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+
+    async def story() -> None:
+        nonlocal now
+        store = SqliteStore(path, lease_seconds=86400, clock=lambda: now)
+        await store.set_network_config(CONFIG)
+        lease = await store.acquire(request(1))
+        now = 5.0
+        monkeypatch.setattr(clock, "boot_id", lambda: "another start")
+        for of_day, left in ((time.time() + 3600, 82800), (0.0, 86400)):  # the second: its clock has no battery
+            monkeypatch.setattr(time, "time", lambda of_day=of_day: of_day)
+            (found,) = await store.leases()
+            assert found.key == lease.key
+            assert found.expires is not None
+            assert found.expires - now == pytest.approx(left, abs=2)
+        renewed = await store.renew(found)
+        assert renewed.expires == 86405.0
+        assert await store.leases() == [renewed]
+
+    run(story())
+
+
+def test_the_order_in_which_leases_were_made_survives_renewals(store: SqliteStore) -> None:
+    async def story() -> None:
+        first, second = await store.acquire(request(1)), await store.acquire(request(2))
+        await store.renew(second)
+        await store.renew(first)
+        by_age = sorted(await store.leases(), key=lambda lease: lease.since)
+        assert [lease.key for lease in by_age] == [first.key, second.key]
+
+    run(story())
+
+
+def test_a_node_whose_address_has_changed_gets_back_the_lease_that_nobody_else_took(store: SqliteStore) -> None:
+    async def story() -> None:
+        held = await store.acquire(request(1))
+        moved = replace(request(9), previous=held.subnets, held=held)
+        lease = await store.acquire(moved)
+        assert (lease.key, lease.attrs) == (held.key, moved.attrs)
+        taken = await store.acquire(replace(request(1, previous=str(held.subnets)), held=held))  # too late by now
+        assert taken.key != held.key
+        assert len(await store.leases()) == 2
 
     run(story())

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from dataplane.allocation import allocate, free_subnets, own_lease
 from dataplane.errors import LeaseError
 from dataplane.lease import Lease, LeaseAttrs, Subnets
+from dataplane.stores.base import AcquireRequest
 from dataplane.subnet import NetworkConfig
 
 
@@ -85,17 +87,23 @@ def test_nodes_that_ask_at_once_rarely_choose_the_same() -> None:
     assert len(chosen) > 40
 
 
-def test_the_own_lease_is_found_by_public_address() -> None:
-    mine = Lease(Subnets(IPv4Network("10.5.0.16/28")), LeaseAttrs(IPv4Address("192.168.0.1")))
-    other = Lease(Subnets(IPv4Network("10.5.0.32/28")), LeaseAttrs(IPv4Address("192.168.0.2")))
-    assert own_lease([other, mine], mine.attrs, config(), None) is mine
-    assert own_lease([other], mine.attrs, config(), mine.subnets) is None
-
-
 def test_of_several_own_leases_one_that_the_config_allows_and_the_node_had_is_taken_whatever_their_order() -> None:
     attrs = LeaseAttrs(IPv4Address("192.168.0.1"))
     wide, fits, had = (Lease(Subnets(IPv4Network(f"10.5.0.{net}")), attrs) for net in ("0/26", "80/28", "96/28"))
     for leases in itertools.permutations((wide, fits, had)):
-        assert own_lease(leases, attrs, config(), had.subnets) is had
-    assert own_lease([wide, fits], attrs, config(), wide.subnets) is fits
-    assert own_lease([wide], attrs, config(), None) is wide
+        assert own_lease(leases, config(), had.subnets) is had
+    assert own_lease([wide, fits], config(), wide.subnets) is fits
+    assert own_lease([wide], config(), None) is wide
+    assert own_lease([], config(), None) is None
+
+
+def test_a_lease_is_the_nodes_by_its_public_address_or_because_nobody_wrote_it_since() -> None:
+    mine = Lease(Subnets(IPv4Network("10.5.0.16/28")), LeaseAttrs(IPv4Address("192.168.0.1")), mark="7")
+    other = Lease(Subnets(IPv4Network("10.5.0.32/28")), LeaseAttrs(IPv4Address("192.168.0.2")), mark="8")
+    moved = LeaseAttrs(IPv4Address("192.168.0.9"))
+    assert AcquireRequest(mine.attrs).owns(mine)
+    assert not AcquireRequest(moved).owns(mine)
+    assert AcquireRequest(moved, held=mine).owns(mine)
+    assert not AcquireRequest(moved, held=mine).owns(other)
+    assert not AcquireRequest(moved, held=mine).owns(replace(mine, mark="9"))
+    assert not AcquireRequest(moved, held=replace(mine, mark="")).owns(replace(mine, mark=""))

@@ -121,6 +121,26 @@ def test_an_expiry_that_somebody_else_changed_is_followed() -> None:
     assert keeper.next_step(1.0) == Step(Action.WAIT, 3 * HOUR)
 
 
+def test_a_rival_is_answered_once_an_hour_and_forgotten_when_he_is_quiet() -> None:
+    keeper, now, answers = keeper_with_lease(), 100.0, 0
+    for number in range(5):
+        keeper.observed(replace(LEASE, expires=DAY + number + 1, rewritten=True), now)
+        step = keeper.next_step(now)
+        if step.action is Action.RENEW:
+            answers += 1
+            keeper.granted(replace(LEASE, expires=DAY + now), now)
+        now += 60
+        assert "another node has the public address 192.168.0.1" in keeper.rival
+    assert answers == 1
+    keeper.observed(replace(LEASE, expires=None, rewritten=True), now)
+    assert keeper.next_step(now) == Step(Action.WAIT, None)
+    now += HOUR
+    keeper.granted(replace(LEASE, expires=2 * DAY), now)
+    assert keeper.rival == ""
+    keeper.observed(replace(LEASE, expires=3 * DAY), now)
+    assert keeper.rival == ""
+
+
 def test_what_the_watch_says_does_not_matter_without_a_lease() -> None:
     keeper = LeaseKeeper()
     keeper.observed(STRANGERS, 0.0)

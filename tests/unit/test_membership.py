@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
+from dataplane import clock
 from dataplane.errors import LeaseError, LeaseLostError, StoreError, UdplaneError
 from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
 from dataplane.lease_gate import LeaseGate
@@ -23,7 +23,7 @@ HOUR = 3600.0
 def lease(number: int, owner: int, seconds: float = 24 * HOUR) -> Lease:
     """10.5.NUMBER.0/24 of the node 192.168.0.OWNER."""
     subnets = Subnets(IPv4Network(f"10.5.{number}.0/24"))
-    return Lease(subnets, LeaseAttrs(public_ip=IPv4Address(f"192.168.0.{owner}")), time.time() + seconds)
+    return Lease(subnets, LeaseAttrs(public_ip=IPv4Address(f"192.168.0.{owner}")), clock.now() + seconds)
 
 
 GATE = LeaseGate(NetworkConfig.parse('{"Network": "10.5.0.0/16"}'))
@@ -105,12 +105,14 @@ class PlayedHost:
 Scenario = Callable[[Membership, PlayedStore, PlayedHost], Awaitable[None]]
 
 
-def play(scenario: Scenario, *grants: Lease | UdplaneError, margin: float = HOUR) -> None:
-    """Let a node join with the first of `grants` and run on while `scenario` happens."""
+def play(
+    scenario: Scenario, *grants: Lease | UdplaneError, margin: float = HOUR, before: Subnets | None = None
+) -> None:
+    """Let a node that had the subnets `before` join with the first of `grants` and run on while `scenario` happens."""
 
     async def run() -> None:
         store, host = PlayedStore(*grants), PlayedHost()
-        membership = Membership(store, host, GATE, lambda last: AcquireRequest(OWN.attrs, last), margin)
+        membership = Membership(store, host, GATE, lambda last: AcquireRequest(OWN.attrs, last or before), margin)
         async with asyncio.timeout(10):
             await membership.join()
             tasks = [asyncio.create_task(membership.keep_lease()), asyncio.create_task(membership.follow_peers())]
@@ -184,7 +186,11 @@ def test_an_outage_is_said_and_changes_nothing() -> None:
     play(scenario, OWN)
 
 
-def test_a_revoked_lease_that_is_free_is_taken_again_without_a_change_on_the_host() -> None:
+def test_a_revoked_lease_that_is_free_is_taken_again_without_a_change_on_the_host(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+
     async def scenario(membership: Membership, store: PlayedStore, host: PlayedHost) -> None:
         store.updates.put_nowait(Snapshot((OWN, OTHER)))
         await until(lambda: host.peers)
@@ -195,6 +201,36 @@ def test_a_revoked_lease_that_is_free_is_taken_again_without_a_change_on_the_hos
         assert host.peers == {OTHER.key: OTHER}
 
     play(scenario, OWN, OWN)
+    lost = caplog.text.index("lease lost: the lease of 10.5.1.0/24 was revoked")
+    assert "the lease of 10.5.1.0/24 is granted again" in caplog.text[lost:]
+
+
+def test_another_subnet_than_before_the_restart_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(membership: Membership, store: PlayedStore, host: PlayedHost) -> None:
+        assert membership.lease == OWN
+
+    play(scenario, OWN, before=OTHER.subnets)
+    assert "this node's subnet was 10.5.2.0/24 and is 10.5.1.0/24 now; start its pods anew" in caplog.text
+    caplog.clear()
+    play(scenario, OWN, before=OWN.subnets)
+    play(scenario, OWN)
+    assert "start its pods anew" not in caplog.text
+
+
+def test_a_lease_that_somebody_else_renews_is_said_and_renewed_once(caplog: pytest.LogCaptureFixture) -> None:
+    theirs = [replace(lease(1, 1, seconds=24 * HOUR + more), rewritten=True) for more in (1, 2, 3)]
+    ours = lease(1, 1, seconds=25 * HOUR)
+
+    async def scenario(membership: Membership, store: PlayedStore, host: PlayedHost) -> None:
+        for written in theirs:
+            store.updates.put_nowait(Snapshot((written, OTHER)))
+            await until(lambda: len(store.requests) == 2 and store.updates.empty())
+        await until(lambda: membership.keeper.lease in (ours, theirs[-1]))
+        assert "another node has the public address 192.168.0.1 too" in membership.keeper.rival
+        assert len(host.taken_up) == 1
+
+    play(scenario, OWN, ours)
+    assert caplog.text.count("somebody else renews this node's lease of 10.5.1.0/24") == 1
 
 
 def test_a_subnet_that_went_to_somebody_else_makes_the_node_move(caplog: pytest.LogCaptureFixture) -> None:
@@ -212,7 +248,7 @@ def test_a_subnet_that_went_to_somebody_else_makes_the_node_move(caplog: pytest.
 
     play(scenario, OWN, new)
     assert "lease lost: the subnet 10.5.1.0/24 was taken by" in caplog.text
-    assert "this node's subnet is 10.5.9.0/24 now; start the pods of 10.5.1.0/24 anew" in caplog.text
+    assert "this node's subnet was 10.5.1.0/24 and is 10.5.9.0/24 now; start its pods anew" in caplog.text
 
 
 def test_traffic_goes_on_while_a_lost_lease_cannot_be_replaced() -> None:
