@@ -50,7 +50,8 @@ class LeaseGate:
     def __init__(self, config: NetworkConfig, own: Iterable[Address | None] = (), *, any_length: bool = False) -> None:
         """`any_length` if somebody else than the config cuts the networks into subnets, see `Store.cuts_by_config`."""
         self._pools = {pool.network.version: pool for pool in config.pools}
-        self._own = frozenset(own)
+        self.own = frozenset(own)
+        """This node's addresses on the underlay; to be set when they change."""
         self._any_length = any_length
 
     def admit(self, lease: Lease) -> Lease | Refusal:
@@ -89,6 +90,6 @@ class LeaseGate:
                 return f"its public address {address} {trouble}"
             if network := next((p.network for p in self._pools.values() if address in p.network), None):
                 return f"its public address {address} lies in the pod network {network}"
-            if address in self._own:
+            if address in self.own:
                 return f"its public address {address} is this node's own"
         return ""

@@ -128,11 +128,11 @@ class Membership:
         except UdplaneError as error:
             if str(error) != self.keeper.reason:
                 _log.error("cannot tell the others this node's new address: %s; trying again", error)
-            self.keeper.failed(str(error), time.time())
+            self.keeper.failed(str(error), clock.now())
             return False
         else:
-            self.keeper.granted(lease, time.time())
-            await self._take_up(lease)
+            self.keeper.granted(lease, clock.now())
+            await self._take_up(lease, lease.subnets)
             where = " and ".join(map(str, lease.attrs.addresses))
             _log.info("the others are told that %s is at %s now", lease.subnets, where)
         if attrs is self._unpublished:

@@ -148,7 +148,7 @@ def forget_path_mtu(address: Address) -> None:
         return
     with netlink(f"forget the path MTU to {address}") as ip:
         try:
-            ip.route("del", family=_FAMILY[6], dst=f"{address}/128", flags=_RTM_F_CLONED)
+            ip.route("del", family=FAMILY[6], dst=f"{address}/128", flags=_RTM_F_CLONED)
         except NetlinkError as error:
             if error.code != errno.ESRCH:  # nothing was learned
                 raise

@@ -65,6 +65,7 @@ class Node:
         self._state = NodeState(options)
         self._note = Note(self._run_directory)
         self._earlier = NOTHING
+        self._gate: LeaseGate | None = None
         self._fit = fit
         self._stopping = False
 
@@ -154,7 +155,7 @@ class Node:
         )
         own = (*map(interface.address_of, (4, 6)), self._options.public_ip)
         check_underlay(config, own)
-        gate = LeaseGate(config, own, any_length=not self._store.cuts_by_config)
+        gate = self._gate = LeaseGate(config, own, any_length=not self._store.cuts_by_config)
         broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         loop = asyncio.get_running_loop()
         host = await in_thread(
@@ -230,7 +231,8 @@ class Node:
 
     def _publish(self, attrs: LeaseAttrs) -> None:
         """Tell the other nodes where this one is now."""
-        assert self._state.membership is not None
+        assert self._state.membership is not None and self._gate is not None
+        self._gate.own = frozenset(attrs.addresses)
         self._state.membership.publish(attrs)
 
     def _earlier_leftovers(self) -> Leftovers:

@@ -10,8 +10,8 @@
 
 static const struct dp_config config = {
     .mtu = 1472,
-    .sender4 = {10, 5, 1, 0},
-    .has_sender4 = 1,
+    .subnet4 = {[10] = 0xff, 0xff, 10, 5, 1},
+    .subnet4_len = 120,
     .icmp_rate = 1000,
     .icmp_burst = 1000,
 };
@@ -49,12 +49,12 @@ static void begin(void)
 {
     static const struct dp_peer peer = {
         .address = {[10] = 0xff, 0xff, 192, 168, 0, 2}, .id = 1, .generation = 1, .port = 8285};
-    static const struct dp_prefix prefix = {.peer = 1};
+    static const struct dp_prefix prefixes[] = {{.peer = 1}, {.key = {[10] = 0xff, 0xff}, .length = 96, .peer = 1}};
 
     kernel = (struct kernel){
         .vnet_len = VNET_LEN, .path_mtu = 1472, .read = read_frame, .written = keep_written, .sent = check_sent};
     engine = dp_engine_new(&config);
-    CHECK(engine && dp_engine_set_routes(engine, &peer, 1, &prefix, 1) == 0);
+    CHECK(engine && dp_engine_set_routes(engine, &peer, 1, prefixes, 2) == 0);
     loop = kernel_loop_new(engine);
     n_sent = n_written = n_reads = 0;
 }
