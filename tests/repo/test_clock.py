@@ -7,7 +7,6 @@ ROOT = Path(__file__).parents[2] / "dataplane"
 ALLOWED = {
     "clock.py": "turns a deadline into a time of day, for people",
     "stats.py": "puts it before each sample",
-    "lab/overlay.py": "compares it with the time of a file",
     "stores/sqlite_time.py": "starts a store's time with it",
 }
 
