@@ -81,7 +81,8 @@ void dp_sender_begin(struct dp_sender *sender, const struct dp_packet *packet, s
 {
     struct dp_message *message = last_message(sender);
     struct dp_flow flow = dp_flow_of(packet->data, packet->len);
-    uint8_t source = packet->no_df ? NO_DF_SOURCE : (uint8_t)(dp_flow_hash(packet->data, &flow) % sender->n_sockets);
+    uint32_t spread = (uint32_t)(dp_flow_hash(packet->data, &flow) % sender->n_sockets);
+    uint8_t source = (uint8_t)(packet->no_df ? NO_DF_SOURCE : spread);
     /* The kernel does not segment what it has to fragment. */
     uint32_t most = combine && !packet->no_df ? message_limit(segment_len) : 1;
     uint32_t n_messages = ((uint32_t)n_segments + most - 1) / most;

@@ -121,7 +121,7 @@ def test_outer_packets_are_those_of_the_wire(overlay: Overlay, node1: Daemon, tm
     with capturing(node1, tmp_path / "x.pcapng", "--filter", "tcp", "--count", "400"):
         transfer(source.netns, target.netns, target.address(4), seconds=0.3)
     outside = "frame.interface_name == eth0"
-    assert len(read(tmp_path / "x.pcapng", outside)) > 50
+    assert read(tmp_path / "x.pcapng", outside)
     assert not read(tmp_path / "x.pcapng", f"{outside} and frame.len > 1514")
     assert not read(tmp_path / "x.pcapng", f"{outside} and not tcp")
     assert not read(tmp_path / "x.pcapng", "_ws.malformed")
