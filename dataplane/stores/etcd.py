@@ -33,14 +33,13 @@ from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
 from dataplane.stores.base import AcquireRequest, Complaints, Outage, Snapshot, Store, StoreOptions, WatchUpdate
 from dataplane.stores.etcd_gateway import CompactedError, Credentials, Gateway, KeyValue, WatchEvent, prefix_end
 from dataplane.stores.http import Endpoint, tls_context
+from dataplane.stores.retry import Retry
 from dataplane.subnet import NetworkConfig
 
 _log = logging.getLogger(__name__)
 
 _RACE_RETRIES = 10
 _SILENCE_SECONDS = 30.0
-_FIRST_RETRY_SECONDS = 0.1
-_LAST_RETRY_SECONDS = 5.0
 _DEFAULT_PORT = 2379
 _REMEMBERED = 64
 _ENDPOINT = re.compile(
@@ -164,15 +163,15 @@ class EtcdStore(Store):
 
     async def watch(self) -> AsyncGenerator[WatchUpdate, None]:
         """Yield a `Snapshot`, then events, and a new `Snapshot` whenever the watch had to begin anew."""
-        delay, reported = _FIRST_RETRY_SECONDS, ""
+        retry, reported = Retry(), ""
         while True:
             try:
-                entries, revision = await self._list()
-                yield Snapshot(tuple(lease for _, lease in entries))
+                kvs, revision = await self._gateway.range(self._subnets, self._subnets_end)
+                yield Snapshot(tuple([lease for kv in kvs if (lease := await self._read(kv)) is not None]))
                 reported = ""
-                async with contextlib.aclosing(self._changes(revision)) as changes:
+                async with contextlib.aclosing(self._changes({kv.key for kv in kvs}, revision)) as changes:
                     async for change in changes:
-                        delay = _FIRST_RETRY_SECONDS
+                        retry.worked()
                         yield change
             except _WatchEndedError as error:
                 _log.info("%s", error)
@@ -180,11 +179,10 @@ class EtcdStore(Store):
                 if str(error) != reported:
                     reported = str(error)
                     yield Outage(error)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _LAST_RETRY_SECONDS)
+            await retry.pause()
 
-    async def _changes(self, revision: int) -> AsyncGenerator[LeaseEvent, None]:
-        """What happens to the leases after `revision`; ends with _WatchEndedError."""
+    async def _changes(self, keys: set[str], revision: int) -> AsyncGenerator[LeaseEvent, None]:
+        """What happens to the leases after `revision`, when `keys` were there; ends with _WatchEndedError."""
         watch = self._gateway.watch(self._subnets, self._subnets_end, revision + 1)
         events: asyncio.Task[list[WatchEvent]] | None = None
         try:
@@ -192,11 +190,12 @@ class EtcdStore(Store):
                 events = events or asyncio.ensure_future(anext(watch))
                 await asyncio.wait({events}, timeout=_SILENCE_SECONDS)
                 if not events.done():
-                    if await self._gateway.changed_since(self._subnets, self._subnets_end, revision):
+                    if await self._gateway.changed_since(self._subnets, self._subnets_end, revision, len(keys)):
                         raise _WatchEndedError("etcd has changes that its watch did not report; watching anew")
                     continue
                 for event in events.result():
                     revision = max(revision, event.kv.mod_revision)
+                    (keys.discard if event.deleted else keys.add)(event.kv.key)
                     if (change := await self._read_event(event)) is not None:
                         yield change
                 events = None

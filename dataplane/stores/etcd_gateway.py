@@ -106,10 +106,19 @@ class Gateway:
         body = {"key": encode(key)} | ({} if end is None else {"range_end": encode(end)})
         return await self._call("kv/range", body, _read_range)
 
-    async def changed_since(self, key: str, end: str, revision: int) -> bool:
-        """True if a key of the range was written after `revision`. Asks the member that a watch would use."""
-        body = {"key": encode(key), "range_end": encode(end), "min_mod_revision": str(revision + 1), "count_only": True}
-        return await self._call("kv/range", body, lambda answer: int(answer.get("count", 0)) > 0)
+    async def changed_since(self, key: str, end: str, revision: int, count: int) -> bool:
+        """True if the range, of `count` keys at `revision`, has changed since. Asks the member that a watch would use.
+
+        etcd sends at most one of the keys that were written since, and with it how many there are in all, be they
+        written since or not (`count_only` would look at that alone: etcd's `executeRange` prunes only what it sends).
+        """
+        body: Json = {"key": encode(key), "range_end": encode(end), "min_mod_revision": str(revision + 1)}
+        body |= {"keys_only": True, "limit": "1"}
+
+        def changed(answer: Json) -> bool:
+            return bool(answer.get("kvs")) or int(answer.get("count", 0)) != count
+
+        return await self._call("kv/range", body, changed)
 
     async def put_if(self, key: str, value: str, mod_revision: int, lease: int) -> bool:
         """Write the key if it was last written at `mod_revision`, 0 meaning that it does not exist."""

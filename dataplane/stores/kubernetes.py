@@ -30,12 +30,10 @@ from dataplane.stores.base import AcquireRequest, Complaints, Outage, Snapshot, 
 from dataplane.stores.kube_api import GoneError, Json, KubeApi
 from dataplane.stores.kube_node import NodeReader, annotations_of, name_of, pod_subnets, version_of
 from dataplane.stores.kubeconfig import at_url, from_kubeconfig, in_cluster
+from dataplane.stores.retry import Retry
 from dataplane.subnet import NetworkConfig
 
 _log = logging.getLogger(__name__)
-
-_FIRST_RETRY_SECONDS = 0.1
-_LAST_RETRY_SECONDS = 5.0
 
 
 def from_location(scheme: str, location: str, options: StoreOptions) -> "KubernetesStore":
@@ -115,7 +113,7 @@ class KubernetesStore(Store):
 
     async def watch(self) -> AsyncGenerator[WatchUpdate, None]:
         """Yield a `Snapshot`, then events. After an `Outage` the watch goes on where it was, if the server can."""
-        delay, reported, version = _FIRST_RETRY_SECONDS, "", ""
+        retry, reported, version = Retry(), "", ""
         while True:
             try:
                 if not version:
@@ -129,7 +127,8 @@ class KubernetesStore(Store):
                 config = NetworkConfig.parse(await self.network_config())
                 async with contextlib.aclosing(self._api.watch_nodes(version)) as changes:
                     async for kind, node in changes:
-                        version, delay = version_of(node) or version, _FIRST_RETRY_SECONDS
+                        version = version_of(node) or version
+                        retry.worked()
                         for event in self._follow(kind, node, config):
                             yield event
             except GoneError:
@@ -139,8 +138,7 @@ class KubernetesStore(Store):
                 if str(error) != reported:
                     reported = str(error)
                     yield Outage(error)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _LAST_RETRY_SECONDS)
+            await retry.pause()
 
     def _follow(self, kind: str, node: Json, config: NetworkConfig) -> Iterator[LeaseEvent]:
         """What a change of a node object means for its lease; mostly nothing, since nodes change all the time."""
@@ -196,7 +194,13 @@ class KubernetesStore(Store):
             raise ConfigError(
                 "which node is this? give --node-name, or NODE_NAME or POD_NAME and POD_NAMESPACE in the environment"
             )
-        found = await self._api.get_pod(namespace, pod)
+        try:
+            found = await self._api.get_pod(namespace, pod)
+        except StoreError as error:
+            raise StoreError(
+                f"{error}; or set NODE_NAME from the pod's spec.nodeName, for which no right is needed",
+                transient=error.transient,
+            ) from error
         spec = found.get("spec")
         name = str(spec.get("nodeName") or "") if isinstance(spec, dict) else ""
         if not name:

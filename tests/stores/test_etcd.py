@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import math
+import os
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
@@ -14,13 +16,14 @@ from dataplane.errors import ConfigError, LeaseError, LeaseLostError, NoNetworkC
 from dataplane.lease import Change, Lease, LeaseEvent, Subnets
 from dataplane.stores.base import Outage, Snapshot, StoreOptions, open_store
 from dataplane.stores.etcd import EtcdStore
-from dataplane.stores.etcd_gateway import Credentials, Gateway, WatchEvent
+from dataplane.stores.etcd_gateway import Credentials, Gateway, KeyValue, WatchEvent
 from dataplane.stores.http import Endpoint
 from tests.stores.etcd_server import EtcdMember, etcd_cluster, relay, store_at
 from tests.stores.helpers import list_once, request, run, watching
 
 CONFIG = '{"Network":"10.5.0.0/16"}'
 VALUE = '{"PublicIP":"192.168.0.1","PublicIPv6":null}'
+LONG = os.environ.get("UDPLANE_TEST_LONG") == "1"
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +290,7 @@ def test_a_watch_from_a_compacted_revision_begins_anew(etcd: EtcdMember, prefix:
         etcd.compact()
         entries, revision = await store._list()
         assert entries == []
-        changes = store._changes(revision - 5)
+        changes = store._changes(set(), revision - 5)
         with pytest.raises(Exception, match="etcd has compacted the changes"):
             await anext(changes)
         await store.close()
@@ -304,6 +307,65 @@ class Deaf(Gateway):
                 yield [event for event in events if not event]
 
 
+class Counting(Gateway):
+    """A gateway that counts what the node asks for."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__([Endpoint("127.0.0.1", port)], Credentials())
+        self.counts: Counter[str] = Counter()
+
+    async def range(self, key: str, end: str | None = None) -> tuple[list[KeyValue], int]:
+        self.counts["lists"] += end is not None
+        return await super().range(key, end)
+
+    async def changed_since(self, key: str, end: str, revision: int, count: int) -> bool:
+        self.counts["looks"] += 1
+        return await super().changed_since(key, end, revision, count)
+
+    async def watch(self, key: str, end: str, start_revision: int) -> AsyncGenerator[list[WatchEvent], None]:
+        self.counts["watches"] += 1
+        async with contextlib.aclosing(super().watch(key, end, start_revision)) as events:
+            async for some in events:
+                yield some
+
+
+def test_a_quiet_etcd_is_listed_and_watched_once(
+    etcd: EtcdMember, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten times nothing comes for as long as it takes to wonder: five minutes, if UDPLANE_TEST_LONG=1 asks for them."""
+    if not LONG:
+        monkeypatch.setattr("dataplane.stores.etcd._SILENCE_SECONDS", 0.05)
+
+    async def story() -> None:
+        gateway = Counting(etcd.client_port)
+
+        async def looked(times: int) -> None:
+            while gateway.counts["looks"] < times:  # noqa: ASYNC110 - no event tells of it
+                await asyncio.sleep(0.01)
+
+        store = EtcdStore(gateway, prefix, lease_seconds=86400)
+        etcd.put(f"{prefix}/subnets/10.5.77.0-24", VALUE)
+        etcd.put(f"{prefix}/subnets/10.5.78.0-24", VALUE)
+        async with contextlib.aclosing(store.watch()) as watch:
+            assert isinstance(await anext(watch), Snapshot)
+            change = asyncio.ensure_future(anext(watch))
+            for n_looks in range(1, 11):
+                await looked(n_looks)
+                etcd.put(f"{prefix}-of-others/key", "value")  # etcd's own revision moves on
+            assert gateway.counts == {"lists": 1, "watches": 1, "looks": gateway.counts["looks"]}
+            etcd.delete(f"{prefix}/subnets/10.5.77.0-24")
+            assert isinstance(await change, LeaseEvent)
+            looks = gateway.counts["looks"]
+            change = asyncio.ensure_future(anext(watch))
+            await looked(looks + 2)
+            assert (gateway.counts["lists"], gateway.counts["watches"]) == (1, 1)
+            change.cancel()
+            await asyncio.gather(change, return_exceptions=True)
+        await store.close()
+
+    asyncio.run(asyncio.wait_for(story(), 600 if LONG else 30))
+
+
 def test_a_watch_that_is_silent_although_there_are_changes_is_dead(
     etcd: EtcdMember, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,6 +377,8 @@ def test_a_watch_that_is_silent_although_there_are_changes_is_dead(
             assert await seen(lambda _: True) == Snapshot(())
             lease = await store.acquire(request(1))
             assert await seen(lambda _: True) == Snapshot((lease,))
+            await store.release(lease)
+            assert await seen(lambda _: True) == Snapshot(())
         await store.close()
 
     run(story())

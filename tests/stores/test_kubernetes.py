@@ -164,6 +164,30 @@ def test_the_node_is_found_through_its_pod(server: KubeServer, options: StoreOpt
     run(story())
 
 
+def test_a_pod_that_may_not_be_read_can_be_done_without(server: KubeServer, options: StoreOptions) -> None:
+    async def story() -> None:
+        store = store_for(server, options, POD_NAME="udplane-x", POD_NAMESPACE="kube-flannel")
+        server.failures = [403]
+        with pytest.raises(StoreError, match=r"denies access: .*; or set NODE_NAME from the pod's spec.nodeName"):
+            await store.acquire(request(1))
+        await store.close()
+
+    run(story())
+
+
+def test_older_nodes_come_first(server: KubeServer, options: StoreOptions) -> None:
+    async def story() -> None:
+        for number, made in ((1, "2026-05-01T10:00:02Z"), (2, "2026-05-01T10:00:01Z"), (3, "nonsense")):
+            server.put_node(f"n{number}", [f"10.5.{number}.0/24"], published(number))
+            server.nodes[f"n{number}"]["metadata"]["creationTimestamp"] = made
+        store = store_for(server, options)
+        by_age = sorted(await store.leases(), key=lambda lease: lease.since)
+        assert [lease.node for lease in by_age] == ["n3", "n2", "n1"]
+        await store.close()
+
+    run(story())
+
+
 @pytest.mark.parametrize(
     ("pod_cidrs", "complaint"),
     [
