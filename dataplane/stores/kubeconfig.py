@@ -10,6 +10,7 @@ a user that needs a helper program is refused.
 import base64
 import contextlib
 import json
+import logging
 import os
 import ssl
 import tempfile
@@ -22,6 +23,8 @@ from urllib.parse import urlsplit
 from dataplane.errors import ConfigError, UsageError
 from dataplane.stores.http import Endpoint, tls_context
 from dataplane.stores.plain_yaml import parse_yaml
+
+_log = logging.getLogger(__name__)
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -104,14 +107,7 @@ def _named(document: Any, kind: str, name: str) -> dict[str, Any]:
 def _api_server(directory: Path, cluster: dict[str, Any], user: dict[str, Any]) -> ApiServer:
     server = at_url(str(cluster["server"]))
     if server.endpoint.tls is not None:
-        tls = ssl.create_default_context(
-            cadata=(_material(directory, cluster, "certificate-authority") or b"").decode()
-        )
-        if cluster.get("insecure-skip-tls-verify") in (True, "true"):
-            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
-        certificate, key = _material(directory, user, "client-certificate"), _material(directory, user, "client-key")
-        if certificate is not None and key is not None:
-            _load_chain(tls, certificate + b"\n" + key)
+        tls = _tls(directory, cluster, user)
         server = ApiServer(Endpoint(server.endpoint.host, server.endpoint.port, tls), path=server.path)
     if "token" in user:
         token = str(user["token"])
@@ -122,6 +118,25 @@ def _api_server(directory: Path, cluster: dict[str, Any], user: dict[str, Any]) 
     if user.keys() & {"exec", "auth-provider", "username"}:
         raise ConfigError("its user needs a helper program or a password; use one with a token or a certificate")
     return server
+
+
+def _tls(directory: Path, cluster: dict[str, Any], user: dict[str, Any]) -> ssl.SSLContext:
+    """What verifies the cluster's server and proves who the user is."""
+    authority = _material(directory, cluster, "certificate-authority")
+    tls = tls_context(cadata=(authority or b"").decode())
+    if cluster.get("insecure-skip-tls-verify") in (True, "true"):
+        if authority is not None:
+            raise ConfigError(
+                "it names a certificate authority and says insecure-skip-tls-verify; take one of them out"
+            )
+        _log.warning("the kubeconfig says insecure-skip-tls-verify: whoever is in between can be the API server")
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    certificate, key = _material(directory, user, "client-certificate"), _material(directory, user, "client-key")
+    if (certificate is None) != (key is None):
+        raise ConfigError("its user has only one of client-certificate and client-key; give both")
+    if certificate is not None and key is not None:
+        _load_chain(tls, certificate + b"\n" + key)
+    return tls
 
 
 def _material(directory: Path, source: dict[str, Any], name: str) -> bytes | None:

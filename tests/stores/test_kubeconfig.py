@@ -2,6 +2,7 @@
 
 import base64
 import json
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.errors import ConfigError, UdplaneError
+from dataplane.stores.http import tls_context
 from dataplane.stores.kubeconfig import from_kubeconfig, in_cluster
 from dataplane.stores.plain_yaml import parse_yaml
 
@@ -84,6 +86,41 @@ def test_certificates_lie_in_the_file_or_beside_it(path: Path, certificate: Path
         assert [entry["subject"] for entry in server.endpoint.tls.get_ca_certs()] == [((("commonName", "test"),),)]
 
 
+def test_a_server_is_verified_as_everywhere_else(path: Path, certificate: Path) -> None:
+    authority = base64.b64encode((certificate / "cert.pem").read_bytes()).decode()
+    usual = tls_context()
+    for more in ("", f"certificate-authority-data: {authority}\n    ", "insecure-skip-tls-verify: 'no'\n    "):
+        path.write_text(KUBECONFIG.replace("server:", f"{more}server:"))
+        tls = from_kubeconfig(path).endpoint.tls
+        assert tls is not None
+        assert (tls.minimum_version, tls.verify_flags) == (usual.minimum_version, usual.verify_flags)
+        assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_REQUIRED, True)
+        assert tls.minimum_version is ssl.TLSVersion.TLSv1_2
+        assert not tls.verify_flags & ssl.VERIFY_X509_STRICT
+
+
+def test_a_server_that_is_not_to_be_verified_is_said(
+    path: Path, certificate: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    skip = "insecure-skip-tls-verify: true\n    "
+    path.write_text(KUBECONFIG.replace("server:", f"{skip}server:"))
+    tls = from_kubeconfig(path).endpoint.tls
+    assert tls is not None
+    assert (tls.verify_mode, tls.minimum_version) == (ssl.CERT_NONE, ssl.TLSVersion.TLSv1_2)
+    assert "whoever is in between can be the API server" in caplog.text
+    (path.parent / "ca.pem").write_bytes((certificate / "cert.pem").read_bytes())
+    path.write_text(KUBECONFIG.replace("server:", f"{skip}certificate-authority: ca.pem\n    server:"))
+    with pytest.raises(ConfigError, match="insecure-skip-tls-verify; take one of them out"):
+        from_kubeconfig(path)
+
+
+def test_tls_is_set_up_in_one_place() -> None:
+    root = Path(__file__).parents[2] / "dataplane"
+    makers = ("create_default_context", "SSLContext(", "_create_unverified_context", "wrap_socket")
+    found = {file.name for file in root.rglob("*.py") if any(maker in file.read_text() for maker in makers)}
+    assert found == {"http.py"}
+
+
 def test_a_token_file_is_read_for_each_request(path: Path) -> None:
     path.write_text(KUBECONFIG.replace("token: secret", "tokenFile: token"))
     server = from_kubeconfig(path)
@@ -109,6 +146,8 @@ def test_a_token_file_is_read_for_each_request(path: Path) -> None:
         ("token: secret", "client-certificate-data: '%%%'\n    client-key-data: aGk=", "is not complete"),
         ("token: secret", "client-certificate-data: aGk=\n    client-key-data: aGk=", "kubeconfig"),
         ("token: secret", "client-certificate: gone.pem\n    client-key: gone.pem", "No such file"),
+        ("token: secret", "client-certificate-data: aGk=", "only one of client-certificate and client-key"),
+        ("server:", "certificate-authority-data: aGk=\n    server:", "kubeconfig"),
         ("preferences: {}", "preferences: {colors: true}", "line 13 is YAML of a kind"),
         ("token: secret", "token: |\n      secret", "line 17 is YAML of a kind"),
         ("token: secret", "token: &anchor secret", "line 17 is YAML of a kind"),
