@@ -135,7 +135,62 @@ def test_the_cluster_role_allows_what_is_asked_and_no_more(host: Host, daemon_co
     daemon = start_pod(host, daemon_container)
     host.wait_until_ready(daemon)
     wait_until(lambda: any("watch=1" in request for request in host.server.requests), "the nodes are watched")
-    assert {right_for(request) for request in host.server.requests} == rules()
+    assert {right_for(request) for request in host.server.requests} == rules() - FLANNELS
+
+
+FLANNEL_RULES = {("get", "pods"), ("get", "nodes"), ("list", "nodes"), ("watch", "nodes"), ("patch", "nodes/status")}
+"""What the ClusterRole of flannel's own kube-flannel.yml allows (0.28)."""
+FLANNELS = {("get", "pods")}
+"""What flanneld needs, which runs under the same role until all nodes have changed over, and udplane does not."""
+
+
+def test_flanneld_can_go_on_under_the_cluster_role() -> None:
+    assert rules() >= FLANNEL_RULES
+
+
+OWN_NODE = {"authentication.kubernetes.io/node-name": ["alpha"], "authentication.kubernetes.io/pod-name": ["f-1"]}
+ACCOUNT = "system:serviceaccount:kube-flannel:flannel"
+
+
+@pytest.mark.parametrize(
+    ("user", "extra", "operation", "node", "allowed"),
+    [
+        (ACCOUNT, OWN_NODE, "UPDATE", "alpha", True),
+        (ACCOUNT, OWN_NODE, "UPDATE", "beta", False),
+        (ACCOUNT, OWN_NODE, "DELETE", "alpha", False),
+        (ACCOUNT, OWN_NODE, "CREATE", "alpha", False),
+        (ACCOUNT, {"authentication.kubernetes.io/node-name": ["alpha", "beta"]}, "UPDATE", "alpha", False),
+        (ACCOUNT, {"authentication.kubernetes.io/node-name": []}, "UPDATE", "alpha", False),
+        (ACCOUNT, {"authentication.kubernetes.io/pod-name": ["alpha"]}, "UPDATE", "alpha", False),
+        (ACCOUNT, {}, "UPDATE", "", False),
+        (ACCOUNT, None, "UPDATE", "alpha", False),
+        ("system:node:beta", None, "UPDATE", "beta", True),
+        ("system:serviceaccount:other:flannel", OWN_NODE, "UPDATE", "beta", True),
+    ],
+)
+def test_a_nodes_token_changes_its_own_node_alone(
+    user: str, extra: dict[str, list[str]] | None, operation: str, node: str, allowed: bool
+) -> None:
+    cel = pytest.importorskip("cel", reason="needs an evaluator of CEL: run pip install common-expression-language")
+    spec = one("ValidatingAdmissionPolicy")["spec"]
+    info: dict[str, Any] = {"username": user} | ({} if extra is None else {"extra": extra})
+    request = {"request": {"userInfo": info, "operation": operation, "name": node}}
+    concerned = all(cel.evaluate(condition["expression"], request) for condition in spec["matchConditions"])
+    verdicts = [cel.evaluate(validation["expression"], request) for validation in spec["validations"]]
+    assert allowed == (not concerned or all(verdicts))
+
+
+def test_the_policy_is_in_force_for_all_that_the_role_may_change() -> None:
+    policy, binding = one("ValidatingAdmissionPolicy"), one("ValidatingAdmissionPolicyBinding")
+    assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
+    assert policy["spec"]["failurePolicy"] == "Fail"
+    (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
+    changed = {resource for verb, resource in rules() if verb not in ("get", "list", "watch")}
+    assert changed == {"nodes/status"}
+    assert set(rule["resources"]) == {"nodes", "nodes/*"}
+    account = one("ServiceAccount")["metadata"]
+    (condition,) = policy["spec"]["matchConditions"]
+    assert f'"system:serviceaccount:{account["namespace"]}:{account["name"]}"' in condition["expression"]
 
 
 def test_the_plugins_are_installed_without_any_capability(tmp_path: Path, namespaces: None) -> None:
@@ -192,6 +247,19 @@ def test_the_way_back_removes_the_device_and_keeps_the_rest(host: Host) -> None:
         assert not any("flannel0" in line for line in host.shown("ip link"))
     assert "table ip flannel-ipv4" in host.shown("nft list tables")
     assert host.subnet_file.exists()
+
+
+@pytest.mark.parametrize("document", ["docs/flannel.md", "deploy/kubernetes/back-to-flannel.yaml"])
+def test_the_documented_way_back_pulls_no_image_that_the_registry_lacks(document: str) -> None:
+    """The command of the document, with a kubectl that shows what it is given."""
+    root = DEPLOY.parent
+    lines = [line.removeprefix("#").strip() for line in (root / document).read_text().splitlines()]
+    start = next(number for number, line in enumerate(lines) if line.startswith("sed "))
+    script = 'kubectl() { cat "${@: -1}"; }; ' + "\n".join(lines[start : start + 2])
+    directory = root if document.startswith("docs") else (root / document).parent
+    done = subprocess.run(["bash", "-c", script], cwd=directory, capture_output=True, text=True, check=True, timeout=10)
+    images = {c["image"] for c in yaml.safe_load(done.stdout)["spec"]["template"]["spec"]["initContainers"]}
+    assert images == {f"registry.example.com/udplane:{__version__}"}
 
 
 def test_the_way_back_is_a_patch_that_kubectl_takes(tmp_path: Path) -> None:
