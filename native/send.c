@@ -81,8 +81,7 @@ void dp_sender_begin(struct dp_sender *sender, const struct dp_packet *packet, s
 {
     struct dp_message *message = last_message(sender);
     struct dp_flow flow = dp_flow_of(packet->data, packet->len);
-    uint32_t spread = (uint32_t)(dp_flow_hash(packet->data, &flow) % sender->n_sockets);
-    uint8_t source = (uint8_t)(packet->no_df ? NO_DF_SOURCE : spread);
+    uint32_t source = packet->no_df ? NO_DF_SOURCE : dp_flow_hash(packet->data, &flow) % sender->n_sockets;
     /* The kernel does not segment what it has to fragment. */
     uint32_t most = combine && !packet->no_df ? message_limit(segment_len) : 1;
     uint32_t n_messages = ((uint32_t)n_segments + most - 1) / most;
@@ -91,7 +90,7 @@ void dp_sender_begin(struct dp_sender *sender, const struct dp_packet *packet, s
         .peer = packet->peer,
         .limit = n_messages > 1 ? ((uint32_t)n_segments + n_messages - 1) / n_messages : most,
         .segment_len = (uint32_t)segment_len,
-        .source = source,
+        .source = (uint8_t)source,
         .tos = packet->tos,
     };
     sender->start_next = !message || message->peer != packet->peer || message->tos != packet->tos ||

@@ -9,7 +9,20 @@
 #include "decide.h"
 #include "packets.h"
 
-enum { DECAPSULATE = 1, PEER_SENDS = 2, SCRATCH = 4, CARRY_TOS = 8, ANY_SENDER = 16, TRUE_LENGTH = 32 };
+enum {
+    DECAPSULATE = 1,
+    PEER_SENDS = 2,
+    SCRATCH = 4,
+    CARRY_TOS = 8,
+    ANY_SENDER = 16,
+    TRUE_LENGTH = 32,
+    NARROW = 64,
+    LEAST = 128,
+};
+
+#define MTU        1472
+#define NARROW_MTU 100
+#define LEAST_MTU  400
 
 static struct dp_engine *new_engine(uint8_t switches)
 {
@@ -25,13 +38,16 @@ static struct dp_engine *new_engine(uint8_t switches)
         .subnet6_len = 64,
         .carry_tos = (switches & CARRY_TOS) != 0,
         .check_sender = !(switches & ANY_SENDER),
-        .mtu = 1472,
+        .mtu = MTU,
+        .least_mtu = switches & LEAST ? LEAST_MTU : 0,
         .icmp_rate = 1,
         .icmp_burst = 1,
     };
     struct dp_engine *engine = dp_engine_new(&config);
 
     CHECK(engine && dp_engine_set_routes(engine, &peer, 1, prefixes, 2) == 0);
+    if (switches & NARROW)
+        dp_engine_set_path_mtu(engine, 1, NARROW_MTU, 1);
     return engine;
 }
 
@@ -62,6 +78,18 @@ static void check_decapsulated(const uint8_t *packet)
         CHECK(!memcmp(packet + 12, "\x0a\x05\x02", 3) && !memcmp(packet + 16, "\x0a\x05\x01", 3) && packet[19] != 255);
     else
         CHECK(!memcmp(packet + 8, "\xfd\x05\0\2\0\0\0\0", 8) && !memcmp(packet + 24, "\xfd\x05\0\1\0\0\0\0", 8));
+}
+
+/* What goes out fits its path, or goes in fragments that do, or without DF. */
+static void check_fit(const struct dp_packet *packet, uint8_t switches)
+{
+    uint32_t carried = switches & NARROW ? NARROW_MTU : MTU;
+    uint32_t mtu = switches & NARROW && switches & LEAST ? LEAST_MTU : carried;
+
+    CHECK(packet->fragment_len == (packet->len > mtu ? mtu : 0));
+    if (packet->fragment_len)
+        CHECK(is_v4(packet->data) && !(get_be16(packet->data + 6) & V4_DONT_FRAGMENT));
+    CHECK(packet->no_df == (min_size(packet->len, mtu) > carried));
 }
 
 static void check_error(const struct dp_packet *packet, const uint8_t *before)
@@ -117,6 +145,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t input_len)
         check_forwarded(before, start, len);
         if (switches & DECAPSULATE)
             check_decapsulated(start);
+        else
+            check_fit(&packet, switches);
     } else {
         CHECK(packet.peer == NO_PEER && !memcmp(before, start, len));
         if (packet.egress == DP_EGRESS_TUN)

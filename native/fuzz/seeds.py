@@ -20,6 +20,7 @@ def main(directory: Path) -> None:
     packets = golden_packets()
     write(directory / "decide", [bytes([s, 3]) + packet for packet, s in packets])
     write(directory / "segment", [vnet(packet) + packet for packet, _ in packets if len(packet) > 40])
+    write(directory / "fragment", [bytes([0, 99, 8]) + packet for packet, _ in packets if len(packet) > 20])
     write(directory / "routes", [bytes(range(first, first + 64)) for first in (0, 1, 2)])
     write(directory / "coalesce", [bytes([0x55, *itertools.repeat(step, 90)]) for step in (0, 1, 4, 64)])
 

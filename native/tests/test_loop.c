@@ -17,6 +17,10 @@
 #include "check.h"
 #include "packets.h"
 
+static struct dp_engine *engine;
+static struct dp_loop *loop;
+static int host, peer;
+static size_t path; /* bytes of an inner packet that the path carries; 0 for any */
 static int refuse_super_writes, refuse_all_writes, refuse_segmentation, refuse_sends, send_one_at_a_time;
 
 ssize_t writev(int fd, const struct iovec *iovs, int n_iovs)
@@ -30,26 +34,53 @@ ssize_t writev(int fd, const struct iovec *iovs, int n_iovs)
     return syscall(SYS_writev, fd, iovs, n_iovs);
 }
 
-static int is_segmented(struct msghdr *header)
+/* Bytes of the datagrams that the kernel is to cut a message into, or 0. */
+static size_t segment_len(struct msghdr *header)
 {
+    uint16_t len = 0;
+
     for (struct cmsghdr *control = CMSG_FIRSTHDR(header); control; control = CMSG_NXTHDR(header, control))
         if (control->cmsg_level == IPPROTO_UDP && control->cmsg_type == UDP_SEGMENT)
-            return 1;
-    return 0;
+            memcpy(&len, CMSG_DATA(control), sizeof len);
+    return len;
+}
+
+/* Whether a message has datagrams that are larger than the path, and have DF. */
+static int is_too_big(int fd, struct msghdr *header)
+{
+    size_t len = segment_len(header);
+
+    for (size_t i = 0; i < header->msg_iovlen && !segment_len(header); i++)
+        len += header->msg_iov[i].iov_len;
+    return path && len > path && fd != loop->sender.sockets[NO_DF_SOURCE];
+}
+
+int getsockopt(int fd, int level, int option, void *value, socklen_t *value_len)
+{
+    if (path && level == IPPROTO_IP && option == IP_MTU) {
+        int outer_mtu = (int)path + 28;
+        memcpy(value, &outer_mtu, sizeof outer_mtu);
+        return 0;
+    }
+    return (int)syscall(SYS_getsockopt, fd, level, option, value, value_len);
 }
 
 int sendmmsg(int fd, struct mmsghdr *vector, unsigned int n, int flags)
 {
-    if (refuse_sends || (refuse_segmentation && is_segmented(&vector->msg_hdr))) {
+    if (refuse_sends || (refuse_segmentation && segment_len(&vector->msg_hdr))) {
         errno = refuse_sends ? refuse_sends : refuse_segmentation;
         return -1;
     }
+    for (unsigned int i = 0; i < n; i++) {
+        if (!is_too_big(fd, &vector[i].msg_hdr))
+            continue;
+        errno = EMSGSIZE;
+        if (i == 0)
+            return -1;
+        n = i;
+    }
     return (int)syscall(SYS_sendmmsg, fd, vector, send_one_at_a_time ? 1 : n, flags);
 }
-
-static struct dp_engine *engine;
-static struct dp_loop *loop;
-static int host, peer;
 
 static int bound_socket(struct sockaddr_in *address)
 {
@@ -76,6 +107,7 @@ static void begin(void)
     struct sockaddr_in address;
     int pair[2], buffer = 4 << 20;
 
+    path = 0;
     refuse_super_writes = refuse_all_writes = refuse_segmentation = refuse_sends = send_one_at_a_time = 0;
     CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair) == 0);
     setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
@@ -222,6 +254,92 @@ static void test_what_the_underlay_refuses_is_counted(void)
     }
 }
 
+static uint64_t events(enum dp_event event)
+{
+    return engine->batch_worker->counters.events[event];
+}
+
+/* The peer gets the segments in fragments of at most @mtu bytes, and nothing else. */
+static void check_peer_got_fragments(uint32_t mtu)
+{
+    uint8_t got[2000], expected[2000];
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < N_SEGMENTS; i++) {
+        size_t len = expected_segment(expected, i), at = V4_HEADER_LEN;
+        while (at < len) {
+            ssize_t fragment_len = recv(peer, got, sizeof got, 0);
+            CHECK(fragment_len > V4_HEADER_LEN && fragment_len <= (ssize_t)mtu);
+            CHECK(dp_packet_check(got, (size_t)fragment_len) == DP_VERDICT_FORWARDED);
+            size_t data_len = (size_t)fragment_len - V4_HEADER_LEN;
+            CHECK(get_be16(got + 4) == get_be16(expected + 4) && data_len <= len - at);
+            CHECK(get_be16(got + 6) == ((at - V4_HEADER_LEN) / 8 | (at + data_len < len ? V4_MORE_FRAGMENTS : 0)));
+            CHECK(dp_sum(got, V4_HEADER_LEN) == 0xffff && !memcmp(got + V4_HEADER_LEN, expected + at, data_len));
+            at += data_len;
+        }
+        bytes += len;
+    }
+    CHECK(recv(peer, got, sizeof got, 0) < 0);
+    CHECK(counted(DP_DIRECTION_ENCAP, DP_VERDICT_FORWARDED) == N_SEGMENTS);
+    CHECK(engine->batch_worker->counters.bytes[DP_DIRECTION_ENCAP][DP_VERDICT_FORWARDED] == bytes);
+    CHECK(events(DP_EVENT_FRAGMENTED) == N_SEGMENTS);
+}
+
+static void test_segments_without_df_leave_in_fragments(void)
+{
+    static const uint32_t mtus[] = {600, 68, 1000};
+
+    for (size_t i = 0; i < 3; i++) {
+        begin();
+        dp_engine_set_path_mtu(engine, 1, mtus[i], 1);
+        host_sends_super_packet();
+        dp_loop_outbound(loop);
+        check_peer_got_fragments(mtus[i]);
+        end();
+    }
+}
+
+static void test_a_path_that_turns_out_narrow_gets_fragments(void)
+{
+    begin();
+    path = 600;
+    host_sends_super_packet();
+    dp_loop_outbound(loop);
+    check_peer_got_fragments(600);
+    CHECK(events(DP_EVENT_MTU_LEARNED) == 1 && events(DP_EVENT_ICMP_SENT) == 0);
+    CHECK(state(DP_FEATURE_GSO) == DP_FEATURE_STATE_ON);
+    end();
+}
+
+static void test_fragments_for_a_path_that_turns_out_narrower_yet(void)
+{
+    begin();
+    dp_engine_set_path_mtu(engine, 1, 900, 1);
+    path = 600;
+    host_sends_super_packet();
+    dp_loop_outbound(loop);
+    check_peer_got_fragments(600);
+    end();
+}
+
+static void test_a_path_that_carries_less_than_it_has_to(void)
+{
+    begin();
+    engine->config.least_mtu = 1280;
+    path = 600;
+    close(loop->sender.sockets[NO_DF_SOURCE]); /* the peer wants one port */
+    loop->sender.sockets[NO_DF_SOURCE] = dup(loop->udp_fd);
+    host_sends_super_packet();
+    dp_loop_outbound(loop);
+    check_peer_got_all();
+    CHECK(events(DP_EVENT_SENT_WITHOUT_DF) == N_SEGMENTS && events(DP_EVENT_FRAGMENTED) == 0);
+    host_sends_super_packet(); /* now that it is known */
+    dp_loop_outbound(loop);
+    CHECK(events(DP_EVENT_SENT_WITHOUT_DF) == 2 * N_SEGMENTS);
+    CHECK(counted(DP_DIRECTION_ENCAP, DP_VERDICT_FORWARDED) == 2 * N_SEGMENTS);
+    end();
+}
+
 static void peer_sends_segments(void)
 {
     uint8_t packet[2000];
@@ -314,6 +432,10 @@ int main(void)
     RUN(test_a_refused_segmentation_goes_again_plainly);
     RUN(test_a_send_that_takes_only_a_part_is_continued);
     RUN(test_what_the_underlay_refuses_is_counted);
+    RUN(test_segments_without_df_leave_in_fragments);
+    RUN(test_a_path_that_turns_out_narrow_gets_fragments);
+    RUN(test_fragments_for_a_path_that_turns_out_narrower_yet);
+    RUN(test_a_path_that_carries_less_than_it_has_to);
     RUN(test_datagrams_arrive_as_super_packets);
     RUN(test_a_refused_super_packet_is_taken_apart);
     RUN(test_what_the_device_refuses_is_counted);

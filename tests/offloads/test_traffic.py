@@ -20,11 +20,10 @@ from dataplane.lab.topology import Node, Pod
 from dataplane.subnet_file import SubnetFile
 from dataplane.udp import DEFAULT_PORT, MAX_SEND_BYTES
 from tests.offloads.conftest import Pair
-from tests.offloads.exchange import TOS, lockstep
+from tests.offloads.exchange import MTU_DISCOVER, PMTUDISC_DONT, TOS, lockstep
 
 N_BYTES = 2_000_000
 SERVICE = IPv4Address("10.96.0.1")
-IP_MTU_DISCOVER, PMTUDISC_DONT = {4: 10, 6: 23}, 0
 
 versions = pytest.mark.parametrize("version", [4, 6], ids=["IPv4", "IPv6"])
 
@@ -53,7 +52,7 @@ def test_fragments_pass_as_they_are(pair: Pair, version: int) -> None:
         source, sink = (stack.enter_context(sock) for sock in sockets)
         sink.bind((str(second.address(version)), 0))
         sink.settimeout(10)
-        source.setsockopt(TOS[version][0], IP_MTU_DISCOVER[version], PMTUDISC_DONT)
+        source.setsockopt(TOS[version][0], MTU_DISCOVER[version], PMTUDISC_DONT)
         for size in (1473, 4000, 20_000, 60_000):
             source.sendto(PATTERN[size : 2 * size], sink.getsockname()[:2])
             assert sink.recv(65535) == PATTERN[size : 2 * size]
