@@ -175,7 +175,9 @@ def _check_tun(_host: Host) -> Iterator[Finding]:
         os.close(os.open(CLONE_DEVICE, os.O_RDWR))
         yield Finding("OK", "tun", f"{CLONE_DEVICE} can be opened")
     except OSError as error:
-        remedy = f"modprobe tun; in a container add --device {CLONE_DEVICE}; without root chmod 666 {CLONE_DEVICE}"
+        remedy = (
+            f"modprobe tun; in a container add --device {CLONE_DEVICE}; without root give this user's group the file"
+        )
         yield Finding("FAIL", "tun", f"{CLONE_DEVICE}: {error.strerror}", remedy)
 
 

@@ -6,7 +6,7 @@ All calls block for a few milliseconds, so the node makes them in a thread. What
 import errno
 import os
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
@@ -96,6 +96,36 @@ def remove_device(name: str, kind: str) -> bool:
             ip.link("del", index=index)
             return True
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class TunUse:
+    """Which user may attach to a TUN device without CAP_NET_ADMIN (None: all), and how many queues are attached."""
+
+    owner: int | None
+    queues: int
+
+
+def tun_use(name: str) -> TunUse | None:
+    """The use of the TUN device `name`; None if there is none, or if the kernel does not tell (before 4.20)."""
+    with netlink(f"look at {name}") as ip:
+        for index in ip.link_lookup(ifname=name):
+            info = ip.get_links(index)[0].get_attr("IFLA_LINKINFO")
+            data = info.get_attr("IFLA_INFO_DATA") if info and info.get_attr("IFLA_INFO_KIND") == "tun" else None
+            if data is not None and data.get_attr("IFLA_TUN_NUM_QUEUES") is not None:
+                return TunUse(data.get_attr("IFLA_TUN_OWNER"), int(data.get_attr("IFLA_TUN_NUM_QUEUES")))
+    return None
+
+
+def tun_holders(name: str) -> list[int]:
+    """The processes of this network namespace that have a queue of its TUN device `name`, as far as one may see."""
+    found, netns = set(), Path("/proc/thread-self/ns/net").readlink()
+    for path in Path("/proc").glob("[0-9]*/fdinfo/*"):
+        with suppress(OSError):
+            process = path.parent.parent
+            if f"iff:\t{name}\n" in path.read_text() and (process / "ns/net").readlink() == netns:
+                found.add(int(process.name))
+    return sorted(found)
 
 
 def queue_overruns(name: str) -> int:

@@ -12,8 +12,10 @@ import contextlib
 import errno
 import fcntl
 import json
+import logging
 import os
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +26,10 @@ from dataplane.errors import NodeError, UdplaneError, file_error
 from dataplane.lease import Lease, LeaseAttrs, Subnets
 from dataplane.leftovers import NOTHING, Leftovers
 from dataplane.stores.base import StoreOptions
+
+_log = logging.getLogger(__name__)
+
+_CREDENTIALS_LEN = struct.calcsize("3i")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,19 +175,45 @@ class Note:
 def claimed_device(tun: str) -> Iterator[None]:
     """Be the one node in this network namespace that uses the device `tun`; NodeError if another one does.
 
-    A TUN with several queues lets anybody attach, so the kernel would not refuse a second node. An abstract unix socket
-    belongs to the network namespace and vanishes with its process (unix(7)), which makes it the lock that is needed.
+    A TUN with several queues lets several processes attach, so the kernel would not refuse a second node. An abstract
+    unix socket belongs to the network namespace and vanishes with its process (unix(7)), which makes it the lock that
+    is needed. But anybody can have that name: it counts if root or this user has it.
     """
+    name = f"\0udplane/{tun}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as claim:
         try:
-            claim.bind(f"\0udplane/{tun}")
+            claim.bind(name)
+            claim.listen(1)  # so that others can see whose it is
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
-            raise NodeError(
-                f"another node uses the device {tun} in this network namespace; stop it, or give this one its own --tun"
-            ) from error
+            holder = _holder(name)
+            if holder is None or holder[1] not in (0, os.geteuid()):
+                stranger = f"process {holder[0]} of user {holder[1]}" if holder else "somebody"
+                _log.warning("%s who is no node has the name that claims %s; going on without it", stranger, tun)
+            else:
+                raise NodeError(
+                    f"another node, process {holder[0]}, uses the device {tun} in this network namespace; stop it, or "
+                    "give this one its own --tun"
+                ) from error
         yield
+
+
+def _holder(name: str) -> tuple[int, int] | None:
+    """Process and user who listen at the abstract unix socket `name`; None if nobody listens."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect(name)
+        except BlockingIOError:
+            pass  # connections that nobody takes fill its queue
+        except OSError:
+            return None
+        try:
+            pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS_LEN))
+        except OSError:
+            return None
+    return pid, uid
 
 
 def _try_lock(descriptor: int) -> bool:

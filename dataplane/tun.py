@@ -32,8 +32,26 @@ IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
 IFF_MULTI_QUEUE = 0x0100
 IFF_VNET_HDR = 0x4000
+TUNSETOWNER = 0x400454CC
 TUNSETOFFLOAD = 0x400454D0
 TUNGETIFF = 0x800454D2
+TUNSETSNDBUF = 0x400454D4
+TUNSETVNETHDRSZ = 0x400454D8
+TUNSETVNETLE = 0x400454DC
+TUNSETSTEERINGEBPF = 0x800454E0
+TUNSETFILTEREBPF = 0x800454E1
+TUNSETCARRIER = 0x400454E2
+
+_VNET_HEADER_LEN = 10
+_PROPERTIES = (
+    (TUNSETVNETHDRSZ, _VNET_HEADER_LEN),
+    (TUNSETVNETLE, 0),
+    (TUNSETSNDBUF, 2**31 - 1),
+    (TUNSETSTEERINGEBPF, -1),
+    (TUNSETFILTEREBPF, -1),
+    (TUNSETCARRIER, 1),
+)
+"""What a persistent device keeps of its last user's wishes, each with what a new device has."""
 
 _NAME = re.compile(r"(?!\.{1,2}$)[^\s/:%\0]{1,15}")
 """What the kernel takes as the name of a device (dev_valid_name); `%` would make it a pattern."""
@@ -65,9 +83,14 @@ class TunDevice:
         flags = IFF_TUN | IFF_NO_PI | IFF_MULTI_QUEUE | (IFF_VNET_HDR if vnet_header else 0)
         try:
             fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+            # Without an owner anybody who may open the clone device can attach a queue and have pods' packets.
+            fcntl.ioctl(fd, TUNSETOWNER, os.geteuid())
             fcntl.ioctl(fd, TUNSETPERSIST, 1)
             # A persistent device keeps the offloads that its last owner asked for, with or without that header.
             fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
+            for request, value in _PROPERTIES:
+                with contextlib.suppress(OSError):  # a kernel that does not know it cannot have kept it
+                    fcntl.ioctl(fd, request, struct.pack("=i", value))
         except OSError as error:
             os.close(fd)
             raise NodeError(_attach_message(name, error)) from error
@@ -140,7 +163,7 @@ def _open_message(error: OSError) -> str:
     if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
         return f"there is no {CLONE_DEVICE}; run `modprobe tun`, or start the container with --device {CLONE_DEVICE}"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"no permission to open {CLONE_DEVICE}; run as root, or `chmod 666 {CLONE_DEVICE}`"
+        return f"no permission to open {CLONE_DEVICE}; run as root, or let this user's group have it"
     return f"cannot open {CLONE_DEVICE}: {error.strerror}"
 
 

@@ -5,6 +5,7 @@ address: a node's peers are `lease.subnets` at `lease.attrs.public_ip`, or `publ
 """
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from ipaddress import IPv4Address
@@ -127,11 +128,15 @@ class UdpBackend:
                 return "was gone"
             if forwarder.error is not None:
                 return f"was not served ({forwarder.error})"
-        return ""
+        use = netdev.tun_use(self._options.tun)
+        if use is not None and use.owner != os.geteuid():
+            return "had another owner" if use.owner is not None else "had no owner"
+        return "had a reader that is not this node" if use is not None and use.queues > len(self._tuns) else ""
 
     def reopen(self) -> None:
         """Take up the lease again with a TUN in its place; one that was renamed or moved away vanishes."""
         assert self._lease is not None
+        self._refuse_strangers(len(self._tuns))
         for tun in self._tuns:
             if not tun.in_place():
                 tun.set_persistent(False)
@@ -230,9 +235,20 @@ class UdpBackend:
         self.gso_max_size = None
         if has_loop and not {"tso", "gso"} & self._options.no_offload:
             self.gso_max_size = gso_max_size(self.mtu)
+        self._refuse_strangers(0)
         tuns = [opening.enter_context(TunDevice.open(tun, vnet_header=has_loop)) for _ in range(workers)]
         self._underlays, self._tuns = underlays, tuns
         self._hire_workers(opening, engine)
+
+    def _refuse_strangers(self, own_queues: int) -> None:
+        """NodeError if somebody else has a queue of the TUN: a part of the pods' packets goes there."""
+        use = netdev.tun_use(self._options.tun)
+        if use is not None and use.queues > own_queues:
+            holders = [str(pid) for pid in netdev.tun_holders(self._options.tun) if pid != os.getpid()]
+            who = f"process {' and '.join(holders)}" if holders else "a process that this one cannot see"
+            raise NodeError(
+                f"{who} reads packets of {self._options.tun}, too; end it, or choose another name with --tun"
+            )
 
     def _engine_for(self, lease: Lease) -> Engine:
         """The engine for the own lease: the one at work, with what it has learned and counted, if it fits."""

@@ -7,6 +7,8 @@ A thing that is added to the list without a way to break it here fails the test 
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -149,3 +151,21 @@ def ask(daemon: Daemon, path: str) -> tuple[int, Any]:
     curl = ["curl", "-s", "-w", "\n%{http_code}", "--unix-socket", str(socket), f"http://udplane{path}"]
     body, _, status = daemon.node.netns.run(curl).stdout.rpartition("\n")
     return int(status), json.loads(body)
+
+
+def test_a_second_reader_of_the_tun_is_named(overlay: Overlay) -> None:
+    """It has what a part of the pods send; only somebody with CAP_NET_ADMIN can do it."""
+    node = overlay.daemons[0]
+    if node.status()["backend"]["type"] != "udp":
+        pytest.skip("only the udp backend has a TUN")
+    program = "from dataplane.tun import TunDevice\ndevice = TunDevice.open('udplane0', vnet_header=True)\n"
+    program += "import sys; print(1, flush=True); sys.stdin.read()"
+    command = node.node.netns.command([sys.executable, "-c", program])
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as second:
+        assert second.stdout and second.stdin
+        assert second.stdout.readline() == b"1\n"
+        wait_until(lambda: health(node)[0] == 503, "the health check fails")
+        assert f"process {second.pid} reads packets of udplane0, too" in health(node)[1]["troubles"][0]
+        second.stdin.close()
+    wait_until(lambda: health(node)[0] == 200, "the health check is well")
+    wait_until(lambda: pods_reach_each_other(overlay), "traffic is back")

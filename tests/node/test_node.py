@@ -216,7 +216,7 @@ def test_a_second_node_is_refused(overlay: Overlay, tmp_path: Path) -> None:
         return complaint(udplane(node.node.netns, "up", "--store", overlay.store, "--engine", "python", *files, *flags))
 
     assert "a node runs already with" in second(node.directory / "run")
-    assert f"another node uses the device {TUN}" in second(tmp_path / "run")
+    assert f"uses the device {TUN} in this network namespace" in second(tmp_path / "run")
     assert "UDP port 8285 of 192.168.0.201 is in use" in second(tmp_path / "run", "--tun", "other0")
     assert pods_reach_each_other(overlay)
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataplane.errors import NodeError
+from dataplane.lab.netns import Namespace
 from dataplane.lease import Lease, LeaseAttrs, Subnets
 from dataplane.leftovers import Leftovers
 from dataplane.run_directory import NodeRecord, RunDirectory, claimed_device
@@ -94,7 +95,7 @@ def test_one_node_for_each_device() -> None:
     with (
         claimed_device(name),
         claimed_device(name + "b"),
-        pytest.raises(NodeError, match=f"another node uses the device {name}"),
+        pytest.raises(NodeError, match=f"another node, process {os.getpid()}, uses the device {name}"),
         claimed_device(name),
     ):
         raise AssertionError("both hold the device")
@@ -108,3 +109,24 @@ def test_forgetting_leaves_nothing(tmp_path: Path) -> None:
         directory.remember(RECORD)
         directory.forget()
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_stranger_cannot_keep_a_node_from_its_device(namespaces: None, listens: bool) -> None:
+    """Any user can bind the abstract name that claims a device."""
+    space = Namespace.create(f"claim{os.getpid()}")
+    program = "import socket; s = socket.socket(socket.AF_UNIX); s.bind('\\0udplane/tun7')\n"
+    program += "s.listen(0)\n" if listens else ""
+    command = ["setpriv", "--reuid=65534", sys.executable, "-c", program + "print('bound', flush=True); input()"]
+    try:
+        with (
+            space.entered(),
+            subprocess.Popen(space.command(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stranger,
+        ):
+            assert stranger.stdout and stranger.stdin
+            assert stranger.stdout.readline() == b"bound\n"
+            with claimed_device("tun7"):
+                pass
+            stranger.stdin.close()
+    finally:
+        space.delete()

@@ -7,15 +7,20 @@
 """
 
 import errno
+import fcntl
 import os
 import socket
+import stat
+import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from dataplane import tun
+from dataplane import netdev, tun
 from dataplane.batch import MAX_PACKET, PacketBatch
 from dataplane.errors import NodeError
 from dataplane.lab.netns import Namespace
@@ -24,6 +29,7 @@ from dataplane.verdicts import Egress, Verdict
 from tests.waiting import wait_until
 
 NAME = "udplane0"
+TUNGETVNETHDRSZ = 0x800454D7
 
 
 @pytest.fixture
@@ -143,3 +149,42 @@ def test_missing_permission_is_said(netns: Namespace) -> None:
     command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
     done = subprocess.run([*command, sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "NodeError: no permission" in done.stderr.splitlines()[-1]
+
+
+def test_another_user_gets_no_queue(netns: Namespace) -> None:
+    """The clone device is open to everybody on most distributions; the TUN has an owner."""
+    clone = Path(tempfile.mkdtemp(dir="/dev")) / "tun"
+    try:
+        os.mknod(clone, stat.S_IFCHR | 0o666, Path(tun.CLONE_DEVICE).stat().st_rdev)
+    except PermissionError:
+        clone.parent.rmdir()
+        pytest.skip("needs to make a device file: run as root of the machine")
+    clone.parent.chmod(0o755)
+    clone.chmod(0o666)
+    with TunDevice.open(NAME):
+        pass
+    flags = tun.IFF_TUN | tun.IFF_NO_PI | tun.IFF_MULTI_QUEUE
+    program = (
+        "import fcntl, os, struct\n"
+        f"fd = os.open({str(clone)!r}, os.O_RDWR)\n"
+        f"fcntl.ioctl(fd, {tun.TUNSETIFF}, struct.pack('16sH22x', {NAME!r}.encode(), {flags}))\n"
+    )
+    command = ["setpriv", "--reuid=65534", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", program]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    finally:
+        shutil.rmtree(clone.parent)
+    assert "Operation not permitted" in done.stderr
+
+
+def test_what_the_last_user_wished_is_forgotten(netns: Namespace) -> None:
+    with TunDevice.open(NAME) as device:
+        fcntl.ioctl(device.fileno(), tun.TUNSETVNETHDRSZ, struct.pack("=i", 12))
+        fcntl.ioctl(device.fileno(), tun.TUNSETCARRIER, struct.pack("=i", 0))
+    with TunDevice.open(NAME) as device:
+        size = struct.unpack("=i", fcntl.ioctl(device.fileno(), TUNGETVNETHDRSZ, struct.pack("=i", 0)))
+        assert size == (10,)
+        netns.ip(f"link set {NAME} up")
+        assert "NO-CARRIER" not in netns.run(["ip", "link", "show", NAME]).stdout
+        assert netdev.tun_use(NAME) == netdev.TunUse(owner=os.geteuid(), queues=1)
+        assert netdev.tun_holders(NAME) == [os.getpid()]
