@@ -11,7 +11,9 @@ HTTP/1.1 with JSON bodies over a unix socket in the node's run directory, mode 0
 | `GET /healthz` | 200 when the node forwards packets, else 503 |
 
 A refused request gets a 4xx status and `{"error": "..."}`. The server works in threads of its own, so that a slow
-client holds up nobody; a handler that needs the node's event loop sends its question there.
+client holds up nobody; a handler that needs the node's event loop sends its question there. A connection is for one
+request, which has CLIENT_SECONDS for all of it, and there are MOST_CONNECTIONS: one more ends the oldest. So nobody can
+use up the node's threads and descriptors by being slow, nor keep others from asking.
 """
 
 import contextlib
@@ -21,6 +23,7 @@ import socket
 import socketserver
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -36,7 +39,11 @@ SOCKET_MODE = 0o660
 CLIENT_SECONDS = 10.0
 """How long a client may take for one request, and the node for an answer."""
 
+MOST_CONNECTIONS = 32
+"""At once, for each socket."""
+
 _MAX_ANSWER_BYTES = 256 << 20
+_ACCEPT_RETRY_SECONDS = 0.1
 
 Answer = tuple[HTTPStatus, Any]
 Routes = Mapping[tuple[str, str], Callable[[], Answer]]
@@ -58,15 +65,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def do_POST(self) -> None:
-        """Answer a POST; no request here has a body, so one that is sent ends the connection."""
-        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
-            self.close_connection = True
+        """Answer a POST; no request here has a body, and one that is sent is not read."""
         self._answer()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Refuse a request; the base class calls this for what is not HTTP."""
         del explain
-        self.close_connection = True
         self.request_version = self.protocol_version  # it is HTTP/0.9, which has no headers, until a version was read
         self._send(code, {"error": message or HTTPStatus(code).phrase})
 
@@ -99,6 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(code)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
+        self.send_header("Connection", "close")
         if allowed:
             self.send_header("Allow", ", ".join(allowed))
         self.end_headers()
@@ -116,15 +121,47 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         socketserver.BaseServer.__init__(self, listener.getsockname(), _Handler)
         self.socket = listener
         self.routes = routes
+        self._connections: dict[socket.socket, float] = {}  # since when, the oldest first
+        self._lock = threading.Lock()
         self.socket.listen()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection. A unix client has no address, but the handler's base class takes one to be there."""
-        connection, address = self.socket.accept()
+        try:
+            connection, address = self.socket.accept()
+        except OSError:
+            time.sleep(_ACCEPT_RETRY_SECONDS)  # out of descriptors, and the listener stays readable
+            raise
+        with self._lock:
+            self._connections[connection] = time.monotonic()
+            if len(self._connections) > MOST_CONNECTIONS:
+                oldest = next(iter(self._connections))
+                del self._connections[oldest]
+                _hang_up(oldest)
         return connection, address or ("local", 0)
+
+    def service_actions(self) -> None:
+        """Hang up on whoever takes too long; the base class calls this several times a second."""
+        started_before = time.monotonic() - CLIENT_SECONDS
+        with self._lock:
+            for connection, since in self._connections.items():
+                if since < started_before:
+                    _hang_up(connection)
+
+    def shutdown_request(self, request: Any) -> None:
+        """End a connection."""
+        with self._lock:
+            self._connections.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hung up is no event of the node."""
+
+
+def _hang_up(connection: socket.socket) -> None:
+    """End a connection, whose thread then ends by itself."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager
@@ -248,12 +285,14 @@ class ControlClient:
 
     def _connect(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.settimeout(CLIENT_SECONDS)
+        # A socket with a timeout of Python's would not wait where many others connect, but fail (unix(7), EAGAIN).
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(CLIENT_SECONDS), 0))
         try:
             sock.connect(os.fspath(self._path))
         except OSError as error:
             sock.close()
             raise NodeError(_no_answer(self._path, error)) from error
+        sock.settimeout(CLIENT_SECONDS)
         return sock
 
 

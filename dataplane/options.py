@@ -141,7 +141,7 @@ class NodeOptions:
         default=1000, metadata=about("ICMP errors a second at most", bounded(0, 1_000_000), metavar="N")
     )
     healthz_ip: Address = field(
-        default=IPv4Address(0),
+        default=IPv4Address("127.0.0.1"),
         metadata=about("address of the health check", ip_address, metavar="ADDRESS", flannel=True),
     )
     healthz_port: int = field(

@@ -1,5 +1,6 @@
 """The control socket: what clients get, and that no client can hurt the server."""
 
+import contextlib
 import json
 import os
 import socket
@@ -16,8 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dataplane import control
 from dataplane.control import Answer, ControlClient, control_socket, health_socket, serving
 from dataplane.errors import NodeError
+from tests.waiting import wait_until
 
 
 def broken() -> Answer:
@@ -121,6 +124,27 @@ def test_many_clients_at_once(path: Path) -> None:
     for thread in threads:
         thread.join(20)
     assert answers == [{"phase": "ready"}] * 20
+
+
+def test_slow_clients_are_few_and_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as like may begin a request and never end it: no threads are used up, and others are answered."""
+    before = threading.active_count()
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(5 * control.MOST_CONNECTIONS)]
+        for client in slow:
+            client.connect(str(path))
+            client.settimeout(5)
+            with contextlib.suppress(BrokenPipeError):
+                client.sendall(b"GET /v1/st")
+        assert ControlClient(path).status() == {"phase": "ready"}
+        wait_until(lambda: threading.active_count() <= before + control.MOST_CONNECTIONS + 1, "threads end")
+        assert slow[0].recv(1) == b"", "the oldest was hung up on"
+        monkeypatch.setattr(control, "CLIENT_SECONDS", 0.2)
+        for _ in range(10):  # one that sends a little now and then is no better
+            with contextlib.suppress(OSError):
+                slow[-1].sendall(b"a")
+        assert slow[-1].recv(1) == b"", "the last was hung up on when its time was over"
+    wait_until(lambda: threading.active_count() == before, "all threads end")
 
 
 def test_a_refusal_is_an_error_that_names_the_reason(path: Path) -> None:

@@ -9,6 +9,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import socket
 import stat
 import struct
