@@ -151,7 +151,7 @@ def _static_peers() -> str:
 
 
 def _up(peers: Path, run_dir: Path, *options: str) -> list[str]:
-    command = [sys.executable, "-m", "dataplane.cli", "up"]
+    command = [sys.executable, "-I", "-m", "dataplane.cli", "up"]
     files = ["--store", f"static:{peers}", "--run-dir", str(run_dir), "--subnet-file", str(run_dir / "subnet.env")]
     return [*command, *files, "--iface", "eth0", *options]
 

@@ -174,12 +174,16 @@ def _up(namespace: argparse.Namespace) -> int:
     import asyncio
 
     from dataplane import logs
-    from dataplane.node import Node
+    from dataplane.privileges import drop_privileges
     from dataplane.stores.base import StoreOptions
 
     options = read_flags(namespace, os.environ, NodeOptions)
+    store_options = read_flags(namespace, os.environ, StoreOptions)
     logs.configure(options.log_format)
-    asyncio.run(Node(options, read_flags(namespace, os.environ, StoreOptions)).run())
+    drop_privileges(options, store_options)
+    from dataplane.node import Node  # which starts threads of libraries
+
+    asyncio.run(Node(options, store_options).run())
     return 0
 
 
@@ -273,7 +277,7 @@ def _cni(namespace: argparse.Namespace) -> int:
     if arguments[:1] != ["install"]:
         raise UsageError("udplane cni knows one command: install --bin-dir DIR --conf-dir DIR")
     # The plugins are programs of their own, which share no code with the node.
-    os.execv(sys.executable, [sys.executable, "-m", "cni.install", *arguments[1:]])
+    os.execv(sys.executable, [sys.executable, "-I", "-m", "cni.install", *arguments[1:]])
 
 
 def _client(namespace: argparse.Namespace) -> Any:

@@ -45,7 +45,7 @@ class Side:
     """A running side.py. Use it as a context manager."""
 
     def __init__(self, bin_dir: Path) -> None:
-        command = [*UNSHARE, sys.executable, str(Path(__file__).with_name("side.py")), str(bin_dir)]
+        command = [*UNSHARE, sys.executable, "-I", str(Path(__file__).with_name("side.py")), str(bin_dir)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._send({"subnet_env": SUBNET_ENV, "big_store": BIG_STORE, "reservations": RESERVATIONS})
 
@@ -143,7 +143,7 @@ def _measure(rounds: int) -> Results:
 
 def _install(cleanup: ExitStack, *options: str) -> Path:
     place = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="udplane-bench-cni-")))
-    command = [sys.executable, "-m", "cni.install", "--bin-dir", str(place), *options]
+    command = [sys.executable, "-I", "-m", "cni.install", "--bin-dir", str(place), *options]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return place
 

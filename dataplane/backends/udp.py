@@ -245,7 +245,7 @@ class UdpBackend:
         use = netdev.tun_use(self._options.tun)
         if use is not None and use.queues > own_queues:
             holders = [str(pid) for pid in netdev.tun_holders(self._options.tun) if pid != os.getpid()]
-            who = f"process {' and '.join(holders)}" if holders else "a process that this one cannot see"
+            who = f"process {' and '.join(holders)}" if holders else "a process that the node may not see"
             raise NodeError(
                 f"{who} reads packets of {self._options.tun}, too; end it, or choose another name with --tun"
             )

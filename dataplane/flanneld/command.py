@@ -18,7 +18,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from http import HTTPStatus
@@ -30,8 +30,8 @@ from dataplane.flanneld import goflags
 from dataplane.flanneld.interface import choose_interface
 from dataplane.flanneld.options import FlanneldOptions
 from dataplane.flanneld.translate import health_address, node_options, public_address, store_options, without_effect
-from dataplane.node import Node
 from dataplane.options import NodeOptions
+from dataplane.privileges import drop_privileges
 from dataplane.subnet import NetworkConfig
 
 _log = logging.getLogger(__name__)
@@ -71,22 +71,25 @@ def _run(flannel: FlanneldOptions, environment: Mapping[str, str]) -> None:
     logs.configure(options.log_format)
     if ignored := without_effect(flannel, environment):
         _log.warning("without effect here: %s", ", ".join(ignored))
+    drop_privileges(options, store_options(flannel))
+    from dataplane.node import Node  # which starts threads of libraries
+
     node = Node(options, store_options(flannel), lambda options, config: _fit(flannel, options, config))
     with ExitStack() as stack:
         if (where := health_address(flannel)) is not None:
             listener = stack.enter_context(control.health_socket(*where))
-            stack.enter_context(control.serving(listener, _health_checks(node)))
+            stack.enter_context(control.serving(listener, _health_checks(lambda: node.ready)))
         asyncio.run(node.run())
 
 
-def _health_checks(node: Node) -> control.Routes:
+def _health_checks(is_ready: Callable[[], bool]) -> control.Routes:
     """flannel's two checks, with its texts and codes: alive, and ready once the subnet file is there."""
 
     def healthz() -> control.Answer:
         return HTTPStatus.OK, "flanneld is running"
 
     def readyz() -> control.Answer:
-        if node.ready:
+        if is_ready():
             return HTTPStatus.OK, "flanneld is ready"
         return HTTPStatus.SERVICE_UNAVAILABLE, "flanneld is not ready yet"
 

@@ -200,7 +200,7 @@ def main() -> int:
     """Entry point."""
     arguments = parse_arguments(sys.argv[1:])
     if not private.inside():
-        return private.enter([sys.executable, "-m", MODULE, *sys.argv[1:]])
+        return private.enter([sys.executable, "-I", "-m", MODULE, *sys.argv[1:]])
     stand = keep.detach() if arguments.keep else None
     keep.end_on_signals()
     try:

@@ -52,7 +52,7 @@ def enter(argv: list[str]) -> int:
     if obstacle:
         return _refuse(*obstacle)
     os.environ[OUTER_USERS] = _user_namespace()
-    return _become(["unshare", *flags, "--", sys.executable, "-m", MODULE, *argv], ENTERING)
+    return _become(["unshare", *flags, "--", sys.executable, "-I", "-m", MODULE, *argv], ENTERING)
 
 
 def _unshare_flags() -> list[str] | None:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 OFFICIAL_PLUGIN = "/usr/lib/cni/dhcp"
-OUR_PLUGIN = [sys.executable, "-m", "cni.dhcp"]
+OUR_PLUGIN = [sys.executable, "-I", "-m", "cni.dhcp"]
 SERVER = "10.9.0.1"
 _REPOSITORY = Path(__file__).parents[2]
 

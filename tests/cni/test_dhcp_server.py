@@ -245,7 +245,7 @@ def test_lease_that_expires_and_comes_back(lan: Lan) -> None:
 
     def start_server() -> subprocess.Popen[bytes]:
         n_before = lan.log("short").count("ready")
-        process = lan.start([sys.executable, "-c", SHORT_LEASES], "short")
+        process = lan.start([sys.executable, "-I", "-c", SHORT_LEASES], "short")
         wait_until(lambda: lan.log("short").count("ready") > n_before, "the server")
         return process
 

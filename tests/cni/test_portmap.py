@@ -102,12 +102,14 @@ def rules(node: World) -> str:
 def serve(node: World, pod: str, protocol: str, port: int) -> None:
     """Start a server in a pod that answers with the sender's address."""
     log = f"/run/{pod}-{protocol}"
-    node.start("nsenter", f"--net=/run/netns/{pod}", sys.executable, "-c", ECHO_SERVER, protocol, str(port), log=log)
+    node.start(
+        "nsenter", f"--net=/run/netns/{pod}", sys.executable, "-I", "-c", ECHO_SERVER, protocol, str(port), log=log
+    )
     node.sh(f"timeout 10 sh -c 'until grep -q ready {log}; do :; done'")
 
 
 def ask(node: World, protocol: str, address: str, port: int, *more: str, pod: str | None = None) -> str:
-    done = node.run(sys.executable, "-c", ASK, protocol, address, str(port), *more, pod=pod)
+    done = node.run(sys.executable, "-I", "-c", ASK, protocol, address, str(port), *more, pod=pod)
     return done.stdout.strip() or done.stderr
 
 

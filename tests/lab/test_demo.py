@@ -17,7 +17,7 @@ from scapy.utils import rdpcap
 from dataplane.lab import demo, private
 from dataplane.lab.overlay import wait_until
 
-DEMO = [sys.executable, "-m", demo.MODULE]
+DEMO = [sys.executable, "-I", "-m", demo.MODULE]
 OUTSIDE = {key: value for key, value in os.environ.items() if key != private.STATE}
 
 

@@ -14,7 +14,7 @@ def run_privately(*argv: str, state: str | None = None) -> subprocess.CompletedP
     environment = {key: value for key, value in os.environ.items() if key != private.STATE}
     if state:
         environment[private.STATE] = state
-    command = [sys.executable, "-m", private.MODULE, *argv]
+    command = [sys.executable, "-I", "-m", private.MODULE, *argv]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
 
 
@@ -27,7 +27,7 @@ def test_inside_there_is_a_loopback_and_an_empty_run(tun_device: None) -> None:
 
 
 def test_inside_one_can_tell_whether_the_users_are_ones_own(tun_device: None) -> None:
-    done = run_privately(sys.executable, "-c", f"from {private.MODULE} import *; print(has_own_users())")
+    done = run_privately(sys.executable, "-I", "-c", f"from {private.MODULE} import *; print(has_own_users())")
     assert done.stdout.strip() == str("--user" in (private._unshare_flags() or []))
 
 

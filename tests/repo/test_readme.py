@@ -28,12 +28,12 @@ def test_the_verb_exists(verb: str) -> None:
     "command", sorted(set(re.findall(r"`(?:udplane )?(up|status|peers|stats|capture|doctor|cni)\b", README)))
 )
 def test_the_command_exists(command: str) -> None:
-    assert re.search(rf"^ +{command} ", help_of(sys.executable, "-m", "dataplane.cli"), re.MULTILINE)
+    assert re.search(rf"^ +{command} ", help_of(sys.executable, "-I", "-m", "dataplane.cli"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("flag", sorted(set(re.findall(r"--[a-z]+", README))))
 def test_the_flag_of_the_demo_exists(flag: str) -> None:
-    assert flag in help_of(sys.executable, "-m", demo.MODULE)
+    assert flag in help_of(sys.executable, "-I", "-m", demo.MODULE)
 
 
 def test_the_demos_output_has_the_headlines_shown() -> None:

@@ -141,7 +141,11 @@ def test_two_hundred_processes_at_once_get_two_hundred_subnets(store: SqliteStor
     script = Path(__file__).with_name("acquire_at_once.py")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     result = subprocess.run(
-        [sys.executable, script, f"sqlite:{path}", "200"], env=environment, capture_output=True, check=True, timeout=120
+        [sys.executable, "-I", script, f"sqlite:{path}", "200"],
+        env=environment,
+        capture_output=True,
+        check=True,
+        timeout=120,
     )
     keys = json.loads(result.stdout)
     assert len(keys) == 200

@@ -130,7 +130,7 @@ def test_a_config_file_that_is_not_there_is_one_line(capsys: pytest.CaptureFixtu
 
 def test_a_reader_that_leaves_is_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "x").write_text('{"Network": "10.5.0.0/16"}')
-    command = [sys.executable, "-m", "dataplane.cli", "config", "validate", str(tmp_path / "x")]
+    command = [sys.executable, "-I", "-m", "dataplane.cli", "config", "validate", str(tmp_path / "x")]
     with subprocess.Popen(["true"], stdin=subprocess.PIPE) as reader:
         assert reader.stdin is not None
         reader.wait()
@@ -143,7 +143,7 @@ def test_status_does_not_import_what_only_the_node_needs() -> None:
     """`udplane status` in a loop must be cheap: netlink alone takes a quarter of a second to import."""
     code = "import sys, dataplane.cli as c; c.main(['status', '--run-dir', '/nonexistent']); "
     code += "print({'pyroute2', 'numpy', 'cffi', 'asyncio'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
 

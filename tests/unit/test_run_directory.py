@@ -72,7 +72,7 @@ def test_a_second_node_is_refused_until_the_first_is_gone(tmp_path: Path) -> Non
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     text = "from dataplane.run_directory import RunDirectory; from pathlib import Path\n"
     text += f"with RunDirectory(Path({str(tmp_path)!r})).locked(): print('locked', flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", text], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen([sys.executable, "-I", "-c", text], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == b"locked\n"
         with pytest.raises(NodeError), RunDirectory(tmp_path).locked():
             raise AssertionError("both hold the lock")
@@ -117,7 +117,7 @@ def test_a_stranger_cannot_keep_a_node_from_its_device(namespaces: None, listens
     space = Namespace.create(f"claim{os.getpid()}")
     program = "import socket; s = socket.socket(socket.AF_UNIX); s.bind('\\0udplane/tun7')\n"
     program += "s.listen(0)\n" if listens else ""
-    command = ["setpriv", "--reuid=65534", sys.executable, "-c", program + "print('bound', flush=True); input()"]
+    command = ["setpriv", "--reuid=65534", sys.executable, "-I", "-c", program + "print('bound', flush=True); input()"]
     try:
         with (
             space.entered(),

@@ -148,7 +148,7 @@ def test_missing_permission_is_said(netns: Namespace) -> None:
     """To a process without capabilities: it can open /dev/net/tun, but not use it."""
     program = "from dataplane.tun import TunDevice; TunDevice.open('udplane0')"
     command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
-    done = subprocess.run([*command, sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
     assert "NodeError: no permission" in done.stderr.splitlines()[-1]
 
 
@@ -170,7 +170,16 @@ def test_another_user_gets_no_queue(netns: Namespace) -> None:
         f"fd = os.open({str(clone)!r}, os.O_RDWR)\n"
         f"fcntl.ioctl(fd, {tun.TUNSETIFF}, struct.pack('16sH22x', {NAME!r}.encode(), {flags}))\n"
     )
-    command = ["setpriv", "--reuid=65534", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", program]
+    command = [
+        "setpriv",
+        "--reuid=65534",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+        sys.executable,
+        "-I",
+        "-c",
+        program,
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     finally:

@@ -47,7 +47,7 @@ class FuzzNode:
     """A running fuzz_worker.py."""
 
     def __init__(self, bin_dir: Path) -> None:
-        command = [*UNSHARE, sys.executable, str(Path(__file__).with_name("fuzz_worker.py")), str(bin_dir)]
+        command = [*UNSHARE, sys.executable, "-I", str(Path(__file__).with_name("fuzz_worker.py")), str(bin_dir)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __call__(self, calls: list[Call], files: dict[str, str] | None = None) -> Answers:

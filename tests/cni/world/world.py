@@ -53,7 +53,7 @@ class World:
     """A node of its own with the plugins of `bin_dir` in /opt/cni/bin. Use it as a context manager."""
 
     def __init__(self, bin_dir: Path) -> None:
-        command = [*UNSHARE, sys.executable, str(WORKER), str(bin_dir)]
+        command = [*UNSHARE, sys.executable, "-I", str(WORKER), str(bin_dir)]
         self._worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.ask("reset")
 
@@ -158,7 +158,7 @@ def cni_env(verb: str, pod: str = "p1", **overrides: str | None) -> dict[str, st
 
 def install_plugins(bin_dir: Path, *options: str) -> Path:
     """Install udplane's plugins into `bin_dir` the way a user would, and return it."""
-    command = [sys.executable, "-m", "cni.install", "--bin-dir", str(bin_dir), *options]
+    command = [sys.executable, "-I", "-m", "cni.install", "--bin-dir", str(bin_dir), *options]
     subprocess.run(command, cwd=REPO, check=True, capture_output=True)
     return bin_dir
 
