@@ -29,6 +29,15 @@ def own_lease(own: Iterable[Lease], config: NetworkConfig, previous: Subnets | N
     return max(own, key=lambda lease: (config.accepts(lease.subnets), lease.subnets == previous), default=None)
 
 
+def taken_subnets(leases: Iterable[Lease], config: NetworkConfig) -> list[Subnets]:
+    """What other nodes' `leases` take away from `config`.
+
+    A subnet that is no part of a network is believed by no node (`lease_gate`), and must not use up the network.
+    """
+    parts = ([s for s in lease.subnets if any(pool.encloses(s) for pool in config.pools)] for lease in leases)
+    return [Subnets.of(subnets) for subnets in parts if subnets]
+
+
 def allocate(config: NetworkConfig, taken: Iterable[Subnets], previous: Subnets | None, rng: random.Random) -> Subnets:
     """Choose subnets for a node that has none: `previous` if that fits the config and is free, else random ones.
 

@@ -73,7 +73,7 @@ class LeaseGate:
         if pool is None:
             trouble = trouble_with_pods(subnet)
             return f"its subnet {subnet} {trouble}" if trouble else ""
-        if subnet.prefixlen < pool.network.prefixlen or subnet.network_address not in pool.network:
+        if not pool.encloses(subnet):
             return f"its subnet {subnet} is not in the network config's {pool.network}"
         if subnet.prefixlen > subnet.max_prefixlen - 2:
             return f"its subnet {subnet} leaves no room for pods"

@@ -30,7 +30,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Generic, TypeVar
 
 from dataplane import gojson
-from dataplane.addresses import trouble_with_pods
+from dataplane.addresses import Network, trouble_with_pods
 from dataplane.errors import ConfigError
 from dataplane.lease import Subnets
 
@@ -67,6 +67,15 @@ class SubnetPool(Generic[_Network]):
     def holds(self, subnet: _Network) -> bool:
         """True if `subnet` is one of this pool's subnets."""
         return subnet.prefixlen == self.subnet_len and self.first <= subnet <= self.last
+
+    def encloses(self, subnet: Network) -> bool:
+        """True if `subnet` is a part of the network, be it one of this pool's subnets or not."""
+        network: Network = self.network
+        return (
+            subnet.version == network.version
+            and subnet.prefixlen >= network.prefixlen
+            and subnet.network_address in network
+        )
 
     @property
     def size(self) -> int:
@@ -150,8 +159,7 @@ def _matches(pool: SubnetPool[_Network] | None, subnet: _Network | None) -> bool
 def _within(pool: SubnetPool[_Network] | None, subnet: _Network | None) -> bool:
     if pool is None or subnet is None:
         return pool is None and subnet is None
-    longest = subnet.max_prefixlen - 2
-    return pool.network.prefixlen <= subnet.prefixlen <= longest and subnet.network_address in pool.network
+    return pool.encloses(subnet) and subnet.prefixlen <= subnet.max_prefixlen - 2
 
 
 def _parse_backend(source: gojson.Object) -> BackendConfig:

@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 
 from dataplane import clock
-from dataplane.allocation import allocate, own_lease
+from dataplane.allocation import allocate, own_lease, taken_subnets
 from dataplane.errors import ConfigError, LeaseLostError, NoNetworkConfigError, StoreError, UsageError
 from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
 from dataplane.stores.base import AcquireRequest, Complaints, Outage, Snapshot, Store, StoreOptions, WatchUpdate
@@ -216,19 +216,18 @@ class EtcdStore(Store):
             if config.accepts(own.subnets):
                 return await self._write(own.subnets, request.attrs, kv)
             await self._gateway.delete_if(kv.key, kv.mod_revision)
-        taken = [lease.subnets for _, lease in entries if lease is not own]
+        taken = taken_subnets((lease for _, lease in entries if lease is not own), config)
         lease = await self._write(allocate(config, taken, request.previous, self._rng), request.attrs, None)
-        return None if lease is None or await self._withdraw_if_later(lease) else lease
+        return None if lease is None or await self._withdraw_if_later(lease, config) else lease
 
-    async def _withdraw_if_later(self, lease: Lease) -> bool:
+    async def _withdraw_if_later(self, lease: Lease, config: NetworkConfig) -> bool:
         """Delete the lease just created if an older one overlaps it; True if so, or if it is gone already."""
         entries, _ = await self._list()
         mine = next((kv for kv, other in entries if other.key == lease.key), None)
         if mine is None:
             return True
-        if not any(
-            kv.create_revision < mine.create_revision and other.subnets.overlaps(lease.subnets) for kv, other in entries
-        ):
+        older = (other for kv, other in entries if kv.create_revision < mine.create_revision)
+        if not any(subnets.overlaps(lease.subnets) for subnets in taken_subnets(older, config)):
             return False
         await self._gateway.delete_if(mine.key, mine.mod_revision)
         return True

@@ -31,7 +31,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from dataplane import clock
-from dataplane.allocation import allocate, own_lease
+from dataplane.allocation import allocate, own_lease, taken_subnets
 from dataplane.errors import ConfigError, LeaseLostError, NoNetworkConfigError, StoreError, UsageError
 from dataplane.lease import Lease, LeaseAttrs, Subnets
 from dataplane.stores.base import LEASE_SECONDS, AcquireRequest, Complaints, Snapshot, Store, StoreOptions, WatchUpdate
@@ -161,7 +161,7 @@ class SqliteStore(Store):
                 return self._put(database, Lease(own.subnets, request.attrs, self._expiry(own, now)))
             if own is not None:
                 database.execute("DELETE FROM leases WHERE key = ?", (own.key,))
-            taken = [lease.subnets for lease in leases if lease is not own]
+            taken = taken_subnets((lease for lease in leases if lease is not own), config)
             subnets = allocate(config, taken, request.previous, self._rng)
             return self._put(database, Lease(subnets, request.attrs, now + self._lease_seconds))
 

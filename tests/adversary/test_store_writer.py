@@ -233,6 +233,20 @@ def test_no_lease_of_the_writers_is_used_when_it_comes_and_none_after_a_restart(
     assert len(refused) == len(ATTACKS)
 
 
+@pytest.mark.parametrize("key", ["0.0.0.0-1", "10.0.0.0-8", "10.5.9.0-24&fd00::-8"])
+def test_a_lease_that_nobody_believes_does_not_use_up_the_network(written: Written, key: str) -> None:
+    if not written.store.cuts_by_config:
+        pytest.skip("the cluster gives out subnets, not the node")
+
+    async def story() -> None:
+        written.write(key, WRITER)
+        lease = await written.store.acquire(AcquireRequest(LeaseAttrs(public_ip=IPv4Address(OWN_ADDRESS))))
+        assert lease.key != "10.5.9.0-24" or not key.startswith("10.5.9.0-24")
+        await written.store.close()
+
+    asyncio.run(story())
+
+
 @pytest.fixture
 def overlay(namespaces: None, tmp_path: Path) -> Iterator[Overlay]:
     with Lab() as lab, Overlay(lab, tmp_path, engine="python") as overlay:

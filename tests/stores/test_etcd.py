@@ -18,6 +18,7 @@ from dataplane.stores.base import Outage, Snapshot, StoreOptions, open_store
 from dataplane.stores.etcd import EtcdStore
 from dataplane.stores.etcd_gateway import Credentials, Gateway, KeyValue, WatchEvent
 from dataplane.stores.http import Endpoint
+from dataplane.subnet import NetworkConfig
 from tests.stores.etcd_server import EtcdMember, etcd_cluster, relay, store_at
 from tests.stores.helpers import list_once, request, run, watching
 
@@ -149,18 +150,16 @@ def test_nodes_that_ask_at_once_get_different_subnets(etcd: EtcdMember, prefix: 
 
 
 def test_overlapping_leases_under_different_keys_do_not_both_stay(etcd: EtcdMember, prefix: str) -> None:
-    etcd.put(
-        f"{prefix}/config", '{"Network":"10.5.0.0/24","SubnetLen":26,"SubnetMin":"10.5.0.64","SubnetMax":"10.5.0.64"}'
-    )
+    config = NetworkConfig.parse('{"Network":"10.5.0.0/24","SubnetLen":26}')
 
     async def story() -> None:
         store = store_at(etcd.client_port, prefix)
         mine = Lease(Subnets(IPv4Network("10.5.0.64/26")), request(1).attrs)
-        assert not await store._withdraw_if_later(await written(store, mine))
+        assert not await store._withdraw_if_later(await written(store, mine), config)
         etcd.put(f"{prefix}/subnets/10.5.0.64-26&fd00::-64", VALUE.replace("0.1", "0.2"))
-        assert not await store._withdraw_if_later(mine)
+        assert not await store._withdraw_if_later(mine, config)
         later = Lease(Subnets(IPv4Network("10.5.0.0/25"), IPv6Network("fd00:9::/64")), request(3).attrs)
-        assert await store._withdraw_if_later(await written(store, later))
+        assert await store._withdraw_if_later(await written(store, later), config)
         assert sorted(etcd.dump(f"{prefix}/subnets")) == [
             f"{prefix}/subnets/10.5.0.64-26",
             f"{prefix}/subnets/10.5.0.64-26&fd00::-64",
