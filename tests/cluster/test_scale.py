@@ -16,9 +16,7 @@ def test_every_case_gives_every_figure(namespaces: None, tun_device: None, tmp_p
     require_etcd()
     file = tmp_path / "figures.json"
     small = ["--leases", "60", "--changes", "30", "--engine", "python", "--cases", *CASES, "--json", str(file)]
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.scale", *small], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "bench.scale", *small], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     document = json.loads(file.read_text())
     assert document["environment"]["leases"] == "60"
