@@ -49,12 +49,11 @@ void dp_packet_set_word(uint8_t *packet, size_t at, uint16_t value)
 
 void dp_packet_set_byte(uint8_t *packet, size_t at, uint8_t value)
 {
+    /* By arithmetic: to write a byte and to read its word again makes the processor wait for the write. */
     size_t word_at = at & ~(size_t)1;
-    uint8_t word[2];
+    unsigned int shift = at == word_at ? 8 : 0, word = get_be16(packet + word_at);
 
-    memcpy(word, packet + word_at, sizeof word);
-    word[at - word_at] = value;
-    dp_packet_set_word(packet, word_at, get_be16(word));
+    dp_packet_set_word(packet, word_at, (uint16_t)((word & ~(0xffu << shift)) | (unsigned int)value << shift));
 }
 
 void dp_packet_change_ttl(uint8_t *packet, int step)
@@ -67,5 +66,8 @@ void dp_packet_set_ecn(uint8_t *packet, uint8_t bits)
 {
     /* They lie in the second byte of both families, but not in the same place of it. */
     unsigned int shift = is_v4(packet) ? 0 : 4;
-    dp_packet_set_byte(packet, 1, (uint8_t)((packet[1] & ~(0x03u << shift)) | (unsigned int)bits << shift));
+    uint8_t value = (uint8_t)((packet[1] & ~(0x03u << shift)) | (unsigned int)bits << shift);
+
+    if (value != packet[1])
+        dp_packet_set_byte(packet, 1, value);
 }
