@@ -51,16 +51,19 @@ static void flush(struct dp_loop *loop)
     dp_sender_flush(&loop->sender, loop->routes, loop->features, sent, loop);
 }
 
-/* Queue a packet in fragments; its first @header_len bytes are at @header, the others at @payload. */
-static void queue_fragments(struct dp_loop *loop, struct dp_packet *packet, const uint8_t *header, size_t header_len,
-                            const uint8_t *payload, size_t payload_len)
+/*
+ * Queue a packet, or a segment of one, in fragments; its first @header_len bytes are at @header, the others at
+ * @payload. @decided is the packet as it was decided: a flush may refuse it in the meantime.
+ */
+static void queue_fragments(struct dp_loop *loop, struct dp_packet *packet, const struct dp_packet *decided,
+                            const uint8_t *header, size_t header_len, const uint8_t *payload, size_t payload_len)
 {
     struct dp_sender *sender = &loop->sender;
     size_t counted = header_len + payload_len;
     struct dp_fragments fragments;
 
-    dp_fragments_begin(&fragments, header, header_len, payload, payload_len, packet->fragment_len);
-    dp_sender_begin(sender, packet, fragments.ip_len + fragments.step, dp_fragments_left(&fragments),
+    dp_fragments_begin(&fragments, header, header_len, payload, payload_len, decided->fragment_len);
+    dp_sender_begin(sender, decided, fragments.ip_len + fragments.step, dp_fragments_left(&fragments),
                     dp_feature_on(loop->features, DP_FEATURE_GSO));
     for (; dp_fragments_left(&fragments); counted = 0) {
         if (dp_sender_full(sender))
@@ -73,15 +76,16 @@ static void queue_fragments(struct dp_loop *loop, struct dp_packet *packet, cons
 static void queue_super(struct dp_loop *loop, struct dp_packet *packet, struct dp_super *super, int combine)
 {
     struct dp_sender *sender = &loop->sender;
+    const struct dp_packet decided = *packet;
     uint8_t header[MAX_SEGMENT_HEADER];
     const uint8_t *payload;
 
     dp_super_begin(super);
-    while (packet->fragment_len && super->next < super->n_segments) {
+    while (decided.fragment_len && super->next < super->n_segments) {
         size_t payload_len = dp_super_next(super, header, &payload);
-        queue_fragments(loop, packet, header, super->header_len, payload, payload_len);
+        queue_fragments(loop, packet, &decided, header, super->header_len, payload, payload_len);
     }
-    dp_sender_begin(sender, packet, packet->wire_len, super->n_segments, combine);
+    dp_sender_begin(sender, &decided, decided.wire_len, super->n_segments, combine);
     while (super->next < super->n_segments) {
         if (dp_sender_full(sender))
             flush(loop);
@@ -134,7 +138,9 @@ static void take(struct dp_loop *loop, struct dp_packet *packet, const struct vi
         dp_checksum_complete(packet->data, packet->len, vnet);
     if (packet->fragment_len) {
         size_t header_len = dp_packet_header_len(packet->data);
-        queue_fragments(loop, packet, packet->data, header_len, packet->data + header_len, packet->len - header_len);
+        const struct dp_packet decided = *packet;
+        queue_fragments(loop, packet, &decided, packet->data, header_len, packet->data + header_len,
+                        packet->len - header_len);
         return;
     }
     if (dp_sender_full(&loop->sender))

@@ -301,24 +301,30 @@ static void test_segments_without_df_leave_in_fragments(void)
 
 static void test_a_path_that_turns_out_narrow_gets_fragments(void)
 {
-    begin();
-    path = 600;
-    host_sends_super_packet();
-    dp_loop_outbound(loop);
-    check_peer_got_fragments(600);
-    CHECK(events(DP_EVENT_MTU_LEARNED) == 1 && events(DP_EVENT_ICMP_SENT) == 0);
-    CHECK(state(DP_FEATURE_GSO) == DP_FEATURE_STATE_ON);
-    end();
+    static const uint32_t known[] = {0, 900};
+
+    for (size_t i = 0; i < 2; i++) {
+        begin();
+        dp_engine_set_path_mtu(engine, 1, known[i], 1);
+        path = 600;
+        host_sends_super_packet();
+        dp_loop_outbound(loop);
+        check_peer_got_fragments(600);
+        CHECK(events(DP_EVENT_MTU_LEARNED) == i + 1 && events(DP_EVENT_ICMP_SENT) == 0);
+        CHECK(state(DP_FEATURE_GSO) == DP_FEATURE_STATE_ON);
+        end();
+    }
 }
 
-static void test_fragments_for_a_path_that_turns_out_narrower_yet(void)
+static void test_a_packet_that_is_refused_while_it_is_cut(void)
 {
     begin();
-    dp_engine_set_path_mtu(engine, 1, 900, 1);
-    path = 600;
+    dp_engine_set_path_mtu(engine, 1, 68, 1);
+    path = 27; /* no room for a fragment; and there are more than the queue holds */
     host_sends_super_packet();
     dp_loop_outbound(loop);
-    check_peer_got_fragments(600);
+    CHECK(counted(DP_DIRECTION_ENCAP, DP_VERDICT_TOO_BIG) == N_SEGMENTS);
+    CHECK(counted(DP_DIRECTION_ENCAP, DP_VERDICT_FORWARDED) == 0 && events(DP_EVENT_ICMP_SENT) == 1);
     end();
 }
 
@@ -434,7 +440,7 @@ int main(void)
     RUN(test_what_the_underlay_refuses_is_counted);
     RUN(test_segments_without_df_leave_in_fragments);
     RUN(test_a_path_that_turns_out_narrow_gets_fragments);
-    RUN(test_fragments_for_a_path_that_turns_out_narrower_yet);
+    RUN(test_a_packet_that_is_refused_while_it_is_cut);
     RUN(test_a_path_that_carries_less_than_it_has_to);
     RUN(test_datagrams_arrive_as_super_packets);
     RUN(test_a_refused_super_packet_is_taken_apart);
