@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from dataplane.programs import complaint
+
 MODULE = "dataplane.lab.private"
 
 STATE = "UDPLANE_PRIVATE"
@@ -45,9 +47,9 @@ def has_own_users() -> bool:
 
 def enter(argv: list[str]) -> int:
     """Become `argv` in private namespaces. Returns, with an exit status, only when that cannot be done."""
-    flags = _unshare_flags()
-    if flags is None:
-        return _refuse("this user may not make network namespaces here", _ways_to_namespaces())
+    flags, said = _unshare_flags()
+    if said:
+        return _refuse(f"no network namespace can be made here: {said}", _ways_to_namespaces(said))
     obstacle = _tun_obstacle()
     if obstacle:
         return _refuse(*obstacle)
@@ -55,26 +57,30 @@ def enter(argv: list[str]) -> int:
     return _become(["unshare", *flags, "--", sys.executable, "-I", "-m", MODULE, *argv], ENTERING)
 
 
-def _unshare_flags() -> list[str] | None:
-    """The flags with which unshare(1) works here: as root, else through a user namespace; None if neither does."""
+def _unshare_flags() -> tuple[list[str], str]:
+    """The flags with which unshare(1) works here, as root, else through a user namespace; or why none do."""
     private = ["--net", "--mount"]
     choices = [["--user", "--map-root-user", *private]]
     if os.geteuid() == 0:
         choices.insert(0, private)
-    for flags in choices:
-        if subprocess.run(["unshare", *flags, "true"], capture_output=True, check=False).returncode == 0:
-            return flags
-    return None
+    complaints = [complaint(["unshare", *flags, "true"]) for flags in choices]
+    works = next((flags for flags, said in zip(choices, complaints, strict=True) if not said), [])
+    return works, "" if works else complaints[0]
 
 
-def _ways_to_namespaces() -> list[str]:
-    """What a user who gets no namespaces can do, the kernel parameters that are in the way first."""
+def _ways_to_namespaces(said: str) -> list[str]:
+    """What a user who gets no namespaces can do, for the reason that unshare(1) gave."""
+    if "not installed" in said:
+        return ["on Debian and Ubuntu: apt-get install util-linux"]
+    if "propagation" in said:
+        return ["this is a chroot, whose root is no mount: run `mount --bind DIR DIR` on it before entering it"]
     ways = []
     for key, forbids, allows in USER_NAMESPACE_SYSCTLS:
         file = Path("/proc/sys", key)
         if file.exists() and file.read_text().strip() == forbids:
             ways.append(f"allow user namespaces: sudo sysctl -w {key.replace('/', '.')}={allows}")
-    ways.append("run the same command as root")
+    if os.geteuid() != 0:
+        ways.append("run the same command as root")
     ways.append(f"in a container: start it with --cap-add SYS_ADMIN,NET_ADMIN --device {TUN_DEVICE}, or --privileged")
     return ways
 
@@ -84,7 +90,9 @@ def _tun_obstacle() -> tuple[str, list[str]] | None:
     try:
         os.close(os.open(TUN_DEVICE, os.O_RDWR))
     except PermissionError:
-        return f"this user may not open {TUN_DEVICE}", [f"give it its usual mode: sudo chmod 666 {TUN_DEVICE}"]
+        return f"this user may not open {TUN_DEVICE}", [
+            f"give it to this user: sudo setfacl -m u:$USER:rw {TUN_DEVICE}"
+        ]
     except OSError as error:
         load = ["load the driver: sudo modprobe tun", f"in a container: start it with --device {TUN_DEVICE}"]
         return f"cannot open {TUN_DEVICE} ({error.strerror})", load

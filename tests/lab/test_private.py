@@ -28,7 +28,7 @@ def test_inside_there_is_a_loopback_and_an_empty_run(tun_device: None) -> None:
 
 def test_inside_one_can_tell_whether_the_users_are_ones_own(tun_device: None) -> None:
     done = run_privately(sys.executable, "-I", "-c", f"from {private.MODULE} import *; print(has_own_users())")
-    assert done.stdout.strip() == str("--user" in (private._unshare_flags() or []))
+    assert done.stdout.strip() == str("--user" in private._unshare_flags()[0])
 
 
 def test_inside_again_changes_nothing(tun_device: None) -> None:
@@ -55,25 +55,42 @@ def test_no_program_is_wrong_usage() -> None:
 def test_a_kernel_that_forbids_user_namespaces_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(private, "_unshare_flags", lambda: None)
+    monkeypatch.setattr(private, "_unshare_flags", lambda: ([], "`unshare` says: no"))
     sysctl = tmp_path / "apparmor_restrict_unprivileged_userns"
     sysctl.write_text("1\n")
     monkeypatch.setattr(private, "USER_NAMESPACE_SYSCTLS", [(str(sysctl), "1", "0")])
     assert private.enter(["true"]) == 1
     message = capsys.readouterr().err
-    assert "may not make network namespaces" in message
+    assert "no network namespace can be made here: `unshare` says: no" in message
     assert "apparmor_restrict_unprivileged_userns=0" in message
-    assert "as root" in message
+    assert ("as root" in message) == (os.geteuid() != 0)
 
 
-@pytest.mark.parametrize(("name", "advice"), [("absent", "modprobe tun"), ("closed", "chmod 666")])
+@pytest.mark.parametrize(
+    ("says", "advice"),
+    [("unshare: cannot change root filesystem propagation: Invalid argument", "this is a chroot"), ("", "util-linux")],
+)
+def test_an_unshare_that_fails_is_quoted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, says: str, advice: str
+) -> None:
+    if says:
+        (tmp_path / "unshare").write_text(f"#!/bin/sh\necho '{says}' >&2; exit 1\n")
+        (tmp_path / "unshare").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert private.enter(["true"]) == 1
+    message = capsys.readouterr().err
+    assert says in message
+    assert advice in message
+
+
+@pytest.mark.parametrize(("name", "advice"), [("absent", "modprobe tun"), ("closed", "setfacl")])
 def test_a_tun_device_out_of_reach_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, advice: str
 ) -> None:
     def refuse(path: Path, flags: int) -> int:
         raise PermissionError(13, "Permission denied") if name == "closed" else FileNotFoundError(2, "No such file")
 
-    monkeypatch.setattr(private, "_unshare_flags", list)
+    monkeypatch.setattr(private, "_unshare_flags", lambda: ([], ""))
     monkeypatch.setattr(os, "open", refuse)
     assert private.enter(["true"]) == 1
     assert advice in capsys.readouterr().err
