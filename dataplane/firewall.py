@@ -150,6 +150,9 @@ class Firewall:
                 f"nothing here can hold the rules of the pod network: {'; '.join(complaints())}; {_INSTALL}nftables, "
                 "or start the node with --firewall none (see docs/operate.md for what does not work then)"
             )
+        if self.manager is not None and self.manager.name not in {manager.name for manager in usable}:
+            # It worked before, so what it says now is about this moment: no reason to move the rules elsewhere.
+            raise NodeError(f"cannot look after the rules: {'; '.join(complaints(self.manager.name))}")
         versions = {rules.version for rules in self._rules}
         dropping = [manager for manager in usable if manager.name != "nftables"]
         if dropping and any(iptables_drops_forwarded(version) for version in versions):

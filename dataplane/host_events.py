@@ -11,7 +11,7 @@ from collections.abc import Iterator
 # include/uapi/linux/rtnetlink.h, enum rtnetlink_groups, as the bits of sockaddr_nl.nl_groups
 _LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE = 1 << 0, 1 << 4, 1 << 6, 1 << 8, 1 << 10
 _GROUPS = _LINK | _IPV4_IFADDR | _IPV4_ROUTE | _IPV6_IFADDR | _IPV6_ROUTE
-_DATAGRAM = 1 << 16
+_DATAGRAM = 64  # nobody reads it, so the rest of one may be cut off
 _MOST_AT_ONCE = 1000
 
 
@@ -22,12 +22,13 @@ def host_events(changed: asyncio.Event) -> Iterator[None]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
         sock.setblocking(False)
         sock.bind((0, _GROUPS))
+        news = bytearray(_DATAGRAM)
 
         def drain() -> None:
             changed.set()
             for _ in range(_MOST_AT_ONCE):
                 try:
-                    sock.recv(_DATAGRAM)
+                    sock.recv_into(news)
                 except BlockingIOError:
                     return
                 except OSError:  # ENOBUFS: more happened than fits

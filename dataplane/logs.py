@@ -4,7 +4,11 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
+import traceback
+
+_log = logging.getLogger(__name__)
 
 _LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 
@@ -47,10 +51,22 @@ def configure(style: str) -> None:
     """Log everything from INFO up to stderr, in one of the STYLES."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(STYLES[style]())
-    root = logging.getLogger("dataplane")
-    root.handlers = [handler]
-    root.setLevel(logging.INFO)
-    root.propagate = False
+    logging.root.handlers = [handler]  # libraries have theirs there, which would show tracebacks over many lines
+    logging.root.setLevel(logging.WARNING)
+    logging.getLogger("dataplane").setLevel(logging.INFO)
+    logging.raiseExceptions = False  # where memory or disk is too short for a line there is none
+    sys.unraisablehook = _log_unraisable
+    threading.excepthook = _log_thread_end
+
+
+def _log_unraisable(ignored: "sys.UnraisableHookArgs") -> None:
+    """Python goes on; such as when memory or descriptors were short while something was made, and is now unmade."""
+    _log.warning("ignored in %s: %s: %s", ignored.object, type(ignored.exc_value).__name__, ignored.exc_value)
+
+
+def _log_thread_end(ended: threading.ExceptHookArgs) -> None:
+    name = ended.thread.name if ended.thread is not None else "one"
+    _log.error("the thread %s has ended: %s: %s", name, type(ended.exc_value).__name__, ended.exc_value)
 
 
 def _timestamp(record: logging.LogRecord) -> str:
@@ -59,6 +75,13 @@ def _timestamp(record: logging.LogRecord) -> str:
 
 def _message(record: logging.LogRecord) -> str:
     message = record.getMessage()
-    if record.exc_info:
-        message += f" [{logging.Formatter().formatException(record.exc_info)}]"
+    if record.exc_info and record.exc_info[1] is not None:
+        message += f" [{_described(record.exc_info[1])}]"
     return " ".join(message.split())
+
+
+def _described(error: BaseException) -> str:
+    """What kind of exception it was, what it says, and the line of code that it came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"

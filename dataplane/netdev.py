@@ -309,3 +309,5 @@ def netlink(attempt: str) -> Iterator[Any]:
         if error.code == errno.EPERM:
             raise NodeError(f"may not {attempt}: run as root or with CAP_NET_ADMIN") from error
         raise NodeError(f"cannot {attempt}: {os.strerror(abs(error.code))}; see `ip link` and `ip route`") from error
+    except OSError as error:
+        raise NodeError(f"cannot {attempt}: {error.strerror or error}") from error

@@ -114,7 +114,7 @@ class WishedState:
                     if not record.trouble:
                         repaired[wish.what] = difference
                 record.trouble = ""
-            except NodeError as error:
+            except (NodeError, OSError, MemoryError) as error:
                 self._fail(record, error)
         self._tell(repaired)
         return len(repaired)
@@ -147,10 +147,11 @@ class WishedState:
         """All that stays on the host when the node stops."""
         return Leftovers.sum(wish.leftovers for wish in self.wishes)
 
-    def _fail(self, record: _Record, error: NodeError) -> None:
-        if str(error) != record.trouble:
-            _log.error("%s", error)
-        record.trouble = str(error)
+    def _fail(self, record: _Record, error: Exception) -> None:
+        trouble = str(error) or "memory is short"
+        if trouble != record.trouble:
+            _log.error("%s", trouble)
+        record.trouble = trouble
 
     def _tell(self, repaired: dict[str, str]) -> None:
         now, said = self._clock(), []
