@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from dataplane import clock
@@ -231,6 +231,11 @@ class Membership:
         else:
             self.table.adopt(lease)
             await self._host.apply(self.table.settle())
+
+    @property
+    def ignored(self) -> Mapping[str, str]:
+        """What the store has instead of leases, see `Store.ignored`."""
+        return self._store.ignored
 
     @property
     def _table(self) -> LeaseTable:

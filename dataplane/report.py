@@ -83,6 +83,7 @@ def _lease_lines(status: Status) -> list[str]:
     lines.append(
         _line("store", f"{store['url']}, " + (f"OUT OF REACH: {store['trouble']}" if store["trouble"] else "in reach"))
     )
+    lines += [_line("", f"ignored: {entry}: {text}") for entry, text in store["ignored"].items()]
     return lines
 
 

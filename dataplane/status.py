@@ -48,6 +48,7 @@ def node_status(state: NodeState) -> dict[str, Any]:
         "store": {
             "url": state.options.store,
             "trouble": state.config_trouble or (membership.store_trouble if membership is not None else ""),
+            "ignored": dict(membership.ignored) if membership is not None else {},
         },
         "backend": host.backend.report() if host is not None else None,
         "firewall": _firewall(state.options, host),

@@ -17,7 +17,7 @@ later can help. A store that is out of reach never stops traffic: the node goes 
 
 import importlib
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Container, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, cast
 
@@ -114,23 +114,32 @@ class StoreOptions:
 
 
 class Complaints:
-    """Says what is wrong with an entry of a store: once, and again when it is another thing."""
+    """What entries of a store cannot be read. Each is said once, and again when it is another thing.
+
+    `said` is for reading: the entry and what is wrong with it, as long as that is so.
+    """
 
     def __init__(self, log: logging.Logger) -> None:
+        self.said: dict[str, str] = {}
         self._log = log
-        self._said: dict[str, str] = {}
 
     def say(self, entry: str, text: str) -> None:
         """`entry` is ignored, because of `text`."""
-        if self._said.get(entry) != text:
-            if len(self._said) >= _MAX_COMPLAINTS:
-                self._said.clear()
-            self._said[entry] = text
+        if self.said.get(entry) != text:
+            if len(self.said) >= _MAX_COMPLAINTS:
+                self.said.clear()
+            self.said[entry] = text
             self._log.warning("ignoring %s: %s", entry, text)
 
     def settled(self, entry: str) -> None:
         """`entry` is as it should be, or gone."""
-        self._said.pop(entry, None)
+        self.said.pop(entry, None)
+
+    def only(self, entries: Container[str]) -> None:
+        """There are no others than `entries` any more."""
+        for entry in list(self.said):  # a copy: other threads may read other entries meanwhile
+            if entry not in entries:
+                self.said.pop(entry, None)
 
 
 class Store(Protocol):
@@ -138,6 +147,11 @@ class Store(Protocol):
 
     cuts_by_config: ClassVar[bool] = True
     """Whether nodes get their subnets by the network config's SubnetLen, and not from somebody else."""
+
+    @property
+    def ignored(self) -> Mapping[str, str]:
+        """Entries that should be leases and cannot be read, each with what is wrong with it."""
+        return {}
 
     async def network_config(self) -> str:
         """The network config as it was stored; NoNetworkConfigError if there is none yet."""

@@ -24,7 +24,7 @@ import random
 import re
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 
 from dataplane import clock
 from dataplane.allocation import allocate, own_lease, taken_subnets
@@ -103,6 +103,11 @@ class EtcdStore(Store):
         self._granted: deque[int] = deque(maxlen=_REMEMBERED)  # the etcd leases that this node asked for
         self._deadlines: dict[int, float] = {}  # when etcd leases of the own key expire
 
+    @property
+    def ignored(self) -> Mapping[str, str]:
+        """Keys that cannot be read."""
+        return self._complaints.said
+
     async def network_config(self) -> str:
         """The text under PREFIX/config."""
         kvs, _ = await self._gateway.range(self._config_key)
@@ -167,6 +172,7 @@ class EtcdStore(Store):
         while True:
             try:
                 kvs, revision = await self._gateway.range(self._subnets, self._subnets_end)
+                self._complaints.only({_entry(kv) for kv in kvs})
                 yield Snapshot(tuple([lease for kv in kvs if (lease := await self._read(kv)) is not None]))
                 reported = ""
                 async with contextlib.aclosing(self._changes({kv.key for kv in kvs}, revision)) as changes:
@@ -268,9 +274,9 @@ class EtcdStore(Store):
         try:
             subnets, attrs = Subnets.from_key(kv.key.removeprefix(self._subnets)), LeaseAttrs.from_json(kv.value)
         except ConfigError as error:
-            self._complaints.say(f"{kv.key} in etcd", str(error))
+            self._complaints.say(_entry(kv), str(error))
             return None
-        self._complaints.settled(f"{kv.key} in etcd")
+        self._complaints.settled(_entry(kv))
         rewritten = kv.key == self._own_key and kv.lease != 0 and kv.lease not in self._granted
         expires = await self._expiry(kv)
         return Lease(subnets, attrs, expires, since=kv.create_revision, mark=_mark(kv.lease), rewritten=rewritten)
@@ -290,11 +296,16 @@ class EtcdStore(Store):
         if not event.deleted:
             lease = await self._read(event.kv)
             return None if lease is None else LeaseEvent(Change.ADDED, lease)
+        self._complaints.settled(_entry(event.kv))
         try:
             subnets = Subnets.from_key(event.kv.key.removeprefix(self._subnets))
         except ConfigError:
             return None
         return LeaseEvent(Change.REMOVED, Lease(subnets, LeaseAttrs()))
+
+
+def _entry(kv: KeyValue) -> str:
+    return f"{kv.key!r} in etcd"
 
 
 def _mark(number: int) -> str:

@@ -65,6 +65,11 @@ class KubernetesStore(Store):
         self._known: dict[str, Lease] = {}
         self._complaints = Complaints(_log)
 
+    @property
+    def ignored(self) -> Mapping[str, str]:
+        """Nodes whose annotations or podCIDRs cannot be read."""
+        return self._complaints.said
+
     async def network_config(self) -> str:
         """The text of the file."""
         return await asyncio.to_thread(self._read_config)
@@ -145,6 +150,8 @@ class KubernetesStore(Store):
         if kind == "BOOKMARK":
             return
         name = name_of(node)
+        if kind == "DELETED":
+            self._complaints.settled(_entry(node))
         lease = None if kind == "DELETED" else self._lease_of(node, config)
         known = self._known.get(name)
         if known is not None and (lease is None or lease.key != known.key):
@@ -155,12 +162,13 @@ class KubernetesStore(Store):
 
     async def _leases_by_name(self, nodes: list[Json]) -> dict[str, Lease]:
         config = NetworkConfig.parse(await self.network_config())
+        self._complaints.only({_entry(node) for node in nodes})
         leases = {name_of(node): self._lease_of(node, config) for node in nodes}
         return {name: lease for name, lease in leases.items() if lease is not None}
 
     def _lease_of(self, node: Json, config: NetworkConfig) -> Lease | None:
         """The node's lease, if it has one; what is wrong with it is said once."""
-        entry = f"node {name_of(node)}"
+        entry = _entry(node)
         try:
             lease = self._reader.lease(node, config)
         except ConfigError as error:
@@ -214,3 +222,7 @@ class KubernetesStore(Store):
             raise NoNetworkConfigError(
                 f"cannot read the network config {self._config_path} ({error.strerror}); give --net-config-path"
             ) from error
+
+
+def _entry(node: Json) -> str:
+    return f"node {name_of(node)}"

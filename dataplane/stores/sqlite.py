@@ -25,7 +25,7 @@ import random
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -39,7 +39,7 @@ from dataplane.stores.polling import watch_by_polling
 from dataplane.stores.sqlite_time import TABLE, keep_offset, offset
 from dataplane.subnet import NetworkConfig
 
-_complaints = Complaints(logging.getLogger(__name__))
+_log = logging.getLogger(__name__)
 
 _APPLICATION_ID = 0x7564706C  # "udpl", in the file's header: this database is ours
 _BUSY_SECONDS = 30.0
@@ -79,8 +79,14 @@ class SqliteStore(Store):
         self._lease_seconds = lease_seconds
         self._clock = clock
         self._rng = rng or random.Random()
+        self._complaints = Complaints(_log)
         self._own_key = ""
         self._written: deque[str] = deque(maxlen=_REMEMBERED)
+
+    @property
+    def ignored(self) -> Mapping[str, str]:
+        """Rows that cannot be read."""
+        return self._complaints.said
 
     async def network_config(self) -> str:
         """The stored text."""
@@ -112,7 +118,7 @@ class SqliteStore(Store):
 
     async def watch(self) -> AsyncGenerator[WatchUpdate, None]:
         """Yield a `Snapshot` now and after each change of the leases."""
-        with contextlib.closing(_Watcher(self._path, self._clock)) as watcher:
+        with contextlib.closing(_Watcher(self._path, self._clock, self._complaints)) as watcher:
             async with contextlib.aclosing(watch_by_polling(watcher.poll)) as updates:
                 async for update in updates:
                     yield self._told_of_rewriting(update) if isinstance(update, Snapshot) else update
@@ -148,14 +154,14 @@ class SqliteStore(Store):
 
     def _leases(self) -> list[Lease]:
         with _reading(self._path) as database:
-            return [] if database is None else _stored_leases(database, self._clock())
+            return [] if database is None else _stored_leases(database, self._clock(), self._complaints)
 
     def _acquire(self, request: AcquireRequest) -> Lease:
         with _writing(self._path) as database:
             config = NetworkConfig.parse(self._require_config(database))
             now = self._clock()
             database.execute("DELETE FROM leases WHERE expires <= ?", (now + keep_offset(database, now),))
-            leases = _stored_leases(database, now)
+            leases = _stored_leases(database, now, self._complaints)
             own = own_lease(filter(request.owns, leases), config, request.previous)
             if own is not None and config.accepts(own.subnets):
                 return self._put(database, Lease(own.subnets, request.attrs, self._expiry(own, now)))
@@ -168,7 +174,7 @@ class SqliteStore(Store):
     def _renew(self, lease: Lease, attrs: LeaseAttrs) -> Lease:
         with _writing(self._path) as database:
             now = self._clock()
-            held = _stored_lease(database, lease.key, keep_offset(database, now))
+            held = _stored_lease(database, lease.key, keep_offset(database, now), self._complaints)
             if held is None:
                 raise LeaseLostError(f"the lease of {lease.subnets} is gone from sqlite:{self._path}; restart the node")
             if not held.attrs.same_node(lease.attrs):
@@ -177,7 +183,7 @@ class SqliteStore(Store):
 
     def _release(self, lease: Lease) -> None:
         with _writing(self._path) as database:
-            held = _stored_lease(database, lease.key, keep_offset(database, self._clock()))
+            held = _stored_lease(database, lease.key, keep_offset(database, self._clock()), self._complaints)
             if held is not None and held.attrs.same_node(lease.attrs) and held.expires is not None:
                 database.execute("DELETE FROM leases WHERE key = ?", (lease.key,))
 
@@ -197,7 +203,7 @@ class SqliteStore(Store):
         )
         self._own_key = lease.key
         self._written.append(_mark(expires))
-        stored = _stored_lease(database, lease.key, ahead)
+        stored = _stored_lease(database, lease.key, ahead, self._complaints)
         assert stored is not None
         return stored
 
@@ -205,9 +211,10 @@ class SqliteStore(Store):
 class _Watcher:
     """One connection that notices changes. `poll` and `close` may be called from different threads."""
 
-    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float], complaints: Complaints) -> None:
         self._path = path
         self._clock = clock
+        self._complaints = complaints
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
         self._inode: int | None = None
@@ -235,7 +242,7 @@ class _Watcher:
         now = self._clock()
         if version == self._version and now < self._next_expiry:
             return None
-        leases = _stored_leases(database, now) if _is_ours(database, self._path) else []
+        leases = _stored_leases(database, now, self._complaints) if _is_ours(database, self._path) else []
         self._version = version
         self._next_expiry = min((lease.expires for lease in leases if lease.expires is not None), default=math.inf)
         return Snapshot(tuple(leases))
@@ -311,24 +318,27 @@ def _stored_config(database: sqlite3.Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
-def _stored_leases(database: sqlite3.Connection, now: float) -> list[Lease]:
+def _stored_leases(database: sqlite3.Connection, now: float, complaints: Complaints) -> list[Lease]:
     """The readable leases that have not expired, by subnet. A row that somebody broke is said and skipped."""
     ahead = offset(database, now)
     query = "SELECT rowid, key, value, expires FROM leases WHERE expires IS NULL OR expires > ?"
-    rows = database.execute(query, (now + ahead,))
-    leases = [lease for row in rows if (lease := _parse_row(row, ahead)) is not None]
+    rows = database.execute(query, (now + ahead,)).fetchall()
+    complaints.only({_entry(row) for row in rows})
+    leases = [lease for row in rows if (lease := _parse_row(row, ahead, complaints)) is not None]
     return sorted(leases, key=lambda lease: [subnet.network_address.packed for subnet in lease.subnets])
 
 
-def _stored_lease(database: sqlite3.Connection, key: str, ahead: int) -> Lease | None:
+def _stored_lease(database: sqlite3.Connection, key: str, ahead: int, complaints: Complaints) -> Lease | None:
     row = database.execute("SELECT rowid, key, value, expires FROM leases WHERE key = ?", (key,)).fetchone()
-    return None if row is None else _parse_row(row, ahead)
+    return None if row is None else _parse_row(row, ahead, complaints)
 
 
-def _parse_row(row: tuple[int, str, str, float | None], ahead: int) -> Lease | None:
+_Row = tuple[int, str, str, float | None]
+
+
+def _parse_row(row: _Row, ahead: int, complaints: Complaints) -> Lease | None:
     """The lease in a row; `ahead` is the offset of the store's time."""
     rowid, key, value, expires = row
-    entry = f"the lease {key!r} in the store"
     try:
         deadline = None if expires is None else float(expires)
         lease = Lease(
@@ -339,10 +349,14 @@ def _parse_row(row: tuple[int, str, str, float | None], ahead: int) -> Lease | N
             mark=_mark(deadline),
         )
     except (ConfigError, ValueError) as error:
-        _complaints.say(entry, str(error))
+        complaints.say(_entry(row), str(error))
         return None
-    _complaints.settled(entry)
+    complaints.settled(_entry(row))
     return lease
+
+
+def _entry(row: _Row) -> str:
+    return f"the lease {row[1]!r} in the store"
 
 
 def _mark(expires: float | None) -> str:

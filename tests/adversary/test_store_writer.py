@@ -273,6 +273,9 @@ def test_no_route_of_the_kernel_is_the_writers_and_the_operator_sees_why(overlay
     honest, writer = (str(node.address(4) + number) for number in (10, 11))
     data = [("128.0.0.0-1", writer), ("8.8.8.0-24", writer), (HONEST, honest), ("10.5.3.0-24", "127.0.0.1")]
     row = '{"PublicIP": "%s", "BackendType": "host-gw"}'
+    garbage = [("10.5.4.0-24", "not json"), ("\x1b[2J\nnonsense", "{}"), ("10.5.5.0-024", value(writer))]
+    for key, text in garbage:
+        write_into(overlay, ("INSERT INTO leases VALUES (?, ?, NULL)", (key, text)))
     for key, address in data:
         write_into(overlay, ("INSERT INTO leases VALUES (?, ?, ?)", (key, row % address, time.time() + 1000)))
     for _ in range(2):
@@ -285,13 +288,18 @@ def test_no_route_of_the_kernel_is_the_writers_and_the_operator_sees_why(overlay
         refused = {tuple(entry["subnets"]): entry["trouble"] for entry in daemon.status()["refused"]}
         assert refused.keys() == {("128.0.0.0/1",), ("8.8.8.0/24",), ("10.5.3.0/24",)}
         assert "(loopback)" in refused["10.5.3.0/24",]
+        ignored = daemon.status()["store"]["ignored"]
+        assert ignored.keys() == {f"the lease {key!r} in the store" for key, _ in garbage}
+        assert "has to be written 10.5.5.0-24" in ignored["the lease '10.5.5.0-024' in the store"]
         for verb in ("peers", "status"):
             shown = node.netns.run(daemon.command(verb)).stdout
+            assert "\x1b" not in shown
             assert f"refused: 128.0.0.0/1 of {writer}: its subnet 128.0.0.0/1 {OUTSIDE}" in shown
         daemon.stop()
         log = daemon.log.read_text()
         daemon.log.write_text("")
-        assert log.count("ignoring the lease 128.0.0.0/1") == 1
+        assert log.count("ignoring the lease 128.0.0.0/1") == log.count("ignoring the lease '10.5.4.0-24'") == 1
+        assert "\x1b" not in log
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ STATUS: dict[str, Any] = {
     "uptime_seconds": 7325.0,
     "network": {"ipv4": "10.5.0.0/16", "ipv6": None, "backend": "udp"},
     "lease": {"subnets": ["10.5.1.0/24"], "state": "held", "expires": "2026-11-25T02:33:42Z", "trouble": ""},
-    "store": {"url": "sqlite:/x", "trouble": ""},
+    "store": {"url": "sqlite:/x", "trouble": "", "ignored": {}},
     "backend": {
         "type": "udp",
         "engine": "python",
@@ -86,7 +86,7 @@ def test_a_healthy_node() -> None:
 
 def test_trouble_is_loud() -> None:
     status = copy.deepcopy(STATUS)
-    status["store"]["trouble"] = "it is down"
+    status["store"] |= {"trouble": "it is down", "ignored": {"node n7": "no podCIDR is assigned to it"}}
     status["firewall"] |= {"guard_dropped": 3, "guard_lacking": "no fib here"}
     status["host"] |= {
         "troubles": ["nft refuses"],
@@ -106,6 +106,7 @@ def test_trouble_is_loud() -> None:
     text = render_status(status)
     for words in ("OUT OF REACH: it is down", "NOT IN PLACE: nft refuses", "NOT IN PLACE: no note", "cannot renew"):
         assert words in text
+    assert "ignored: node n7: no podCIDR is assigned to it" in text
     for words in ("the guard is not whole: no fib here", "3 packets of pods", "net/ipv4/ip_forward put back 2 times"):
         assert words in text
     for words in ("5 datagrams lost", "7 packets lost"):
