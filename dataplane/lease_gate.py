@@ -56,14 +56,26 @@ class LeaseGate:
 
     def admit(self, lease: Lease) -> Lease | Refusal:
         """`lease` with those of its subnets that count here, or why it is refused."""
-        kept = [subnet for subnet in lease.subnets if subnet.version in self._pools]
-        reason = self.trouble_with_subnets(lease.subnets) or self._trouble_with_addresses(lease.attrs.addresses)
-        if reason:
+        own = (f"its public address {a} is this node's own" for a in lease.attrs.addresses if a in self.own)
+        if reason := self.trouble_with_own(lease) or next(own, ""):
             return Refusal(lease, reason)
+        kept = [subnet for subnet in lease.subnets if subnet.version in self._pools]
         return lease if len(kept) == len(list(lease.subnets)) else replace(lease, subnets=Subnets.of(kept))
 
-    def trouble_with_subnets(self, subnets: Subnets) -> str:
-        """Why no node can have `subnets`; empty if one can."""
+    def trouble_with_own(self, lease: Lease) -> str:
+        """Why other nodes would refuse the node's own `lease`; empty if they would not."""
+        return self._trouble_with_subnets(lease.subnets) or self.trouble_with_addresses(lease.attrs.addresses)
+
+    def trouble_with_addresses(self, addresses: Iterable[Address]) -> str:
+        """Why a node cannot be reached at one of its public `addresses`; empty if it can at all of them."""
+        for address in addresses:
+            if trouble := trouble_with_host(address):
+                return f"its public address {address} {trouble}"
+            if network := next((p.network for p in self._pools.values() if address in p.network), None):
+                return f"its public address {address} lies in the pod network {network}"
+        return ""
+
+    def _trouble_with_subnets(self, subnets: Subnets) -> str:
         if not any(subnet.version in self._pools for subnet in subnets):
             return "it has no subnet of a family that the network config enables"
         return next(filter(None, map(self._trouble_with_subnet, subnets)), "")
@@ -82,14 +94,4 @@ class LeaseGate:
                 f"its subnet {subnet} is no /{pool.subnet_len}, which is the network config's SubnetLen; "
                 "if that was changed, restart the nodes that still go by the old one"
             )
-        return ""
-
-    def _trouble_with_addresses(self, addresses: Iterable[Address]) -> str:
-        for address in addresses:
-            if trouble := trouble_with_host(address):
-                return f"its public address {address} {trouble}"
-            if network := next((p.network for p in self._pools.values() if address in p.network), None):
-                return f"its public address {address} lies in the pod network {network}"
-            if address in self.own:
-                return f"its public address {address} is this node's own"
         return ""

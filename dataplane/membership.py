@@ -175,8 +175,9 @@ class Membership:
                 else:
                     request = self._request(self.lease.subnets if self.lease else None)
                     before = request.previous
+                    self._check(self._gate.trouble_with_addresses(request.attrs.addresses))
                     lease = await self._store.acquire(request)
-                self._check(lease)
+                self._check(self._gate.trouble_with_own(lease))
             except UdplaneError as error:
                 self._not_granted(action, error)
                 return
@@ -187,10 +188,13 @@ class Membership:
                 if trouble:
                     _log.info("the lease of %s is granted again", lease.subnets)
 
-    def _check(self, lease: Lease) -> None:
-        """LeaseError if the store gives what this node's config does not allow: it may have another config by now."""
-        if trouble := self._gate.trouble_with_subnets(lease.subnets):
-            raise LeaseError(f"cannot use the lease that the store gives: {trouble}; restart this node")
+    def _check(self, trouble: str) -> None:
+        """LeaseError if other nodes would not believe this node's lease, be it for its flags or another config."""
+        if trouble:
+            raise LeaseError(
+                f"no other node would believe this node's lease: {trouble}; correct --public-ip or the network config, "
+                "and restart this node"
+            )
 
     def _not_granted(self, action: Action, error: UdplaneError) -> None:
         if self.lease is None and not (isinstance(error, StoreError) and error.transient):

@@ -4,8 +4,10 @@ one node on an underlay: eth0 192.168.0.201, fd00:192:168::201
 """
 
 import asyncio
+import contextlib
 import json
 import socket
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,6 +104,15 @@ def test_a_pod_network_that_hides_the_underlay(node: Node, store: str) -> None:
     asyncio.run(open_store(store).set_network_config('{"Network": "192.168.0.0/16"}'))
     status, findings = examined(node, store)
     assert (status, set(findings)) == (1, {("FAIL", "network")})
+
+
+def test_a_lease_that_no_node_believes_is_a_warning(node: Node, store: str) -> None:
+    with contextlib.closing(sqlite3.connect(store.removeprefix("sqlite:"))) as database:
+        database.execute("INSERT INTO leases VALUES ('128.0.0.0-1', '{\"PublicIP\": \"192.168.0.66\"}', NULL)")
+        database.commit()
+    status, findings = examined(node, store)
+    assert (status, set(findings)) == (0, {("WARN", "leases")})
+    assert "the nodes ignore 128.0.0.0/1 of node 192.168.0.66" in findings["WARN", "leases"]["text"]
 
 
 def test_strict_reverse_path_filtering_is_a_warning(node: Node, store: str) -> None:

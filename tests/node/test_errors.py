@@ -123,6 +123,14 @@ def test_a_config_file_with_a_mistake(start: Start, text: str, words: str) -> No
     assert words in start.fails(path, store=f"sqlite:{start.directory}/new.db")
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "224.0.0.1", "10.5.3.3"])
+def test_a_public_address_that_no_other_node_would_believe(start: Start, address: str) -> None:
+    config(start.directory, CONFIG)
+    line = start.fails(f"--public-ip={address}")
+    assert address in line
+    assert asyncio.run(open_store(f"sqlite:{start.directory}/store.db").leases()) == []
+
+
 def test_a_busy_port(start: Start) -> None:
     with start.node.netns.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind((str(start.node.address(4)), 8285))

@@ -292,8 +292,11 @@ def test_a_lease_that_the_nodes_own_config_does_not_allow_is_not_taken_up() -> N
     async def scenario(membership: Membership, store: PlayedStore, host: PlayedHost) -> None:
         raise AssertionError("it joined")
 
-    with pytest.raises(LeaseError, match=r"its subnet 10.6.1.0/24 is not in the network config's 10.5.0.0/16; restart"):
+    with pytest.raises(LeaseError, match=r"its subnet 10.6.1.0/24 is not in the network config's 10.5.0.0/16; correct"):
         play(scenario, elsewhere)
+    pod = replace(OWN, attrs=LeaseAttrs(public_ip=IPv4Address("10.5.7.7")))
+    with pytest.raises(LeaseError, match=r"its public address 10.5.7.7 lies in the pod network 10.5.0.0/16; correct"):
+        play(scenario, pod)
 
 
 def test_many_refused_leases_do_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
