@@ -219,6 +219,8 @@ class Membership:
             await self._host.take_up(lease)
             await self._adopt(lease)
             await self._announce(lease)
+        elif self.lease.attrs != lease.attrs:
+            await self._adopt(lease)
         self.lease = lease
 
     async def _announce(self, lease: Lease) -> None:
@@ -234,7 +236,9 @@ class Membership:
             self.table = LeaseTable(lease, self._gate)
         else:
             self.table.adopt(lease)
-            await self._host.apply(self.table.settle())
+            changes = self.table.settle()
+            await self._host.apply(changes)
+            self._log_changes(changes)
 
     @property
     def ignored(self) -> Mapping[str, str]:

@@ -299,6 +299,21 @@ def test_a_lease_that_the_nodes_own_config_does_not_allow_is_not_taken_up() -> N
         play(scenario, pod)
 
 
+def test_a_node_that_publishes_another_address_judges_the_others_by_it(caplog: pytest.LogCaptureFixture) -> None:
+    moved = replace(lease(1, 1, seconds=25 * HOUR), attrs=OTHER.attrs)
+
+    async def scenario(membership: Membership, store: PlayedStore, host: PlayedHost) -> None:
+        store.updates.put_nowait(Snapshot((OWN, OTHER)))
+        await until(lambda: host.peers)
+        store.updates.put_nowait(LeaseEvent(Change.REMOVED, OWN))
+        await until(lambda: membership.lease == moved)
+        assert host.peers == {}
+        assert len(host.taken_up) == 1
+
+    play(scenario, OWN, moved)
+    assert "ignoring the lease 10.5.2.0/24 of node 192.168.0.2: it names this node's own public address" in caplog.text
+
+
 def test_many_refused_leases_do_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
     outside = [replace(OTHER, subnets=Subnets(IPv4Network(f"10.6.{number}.0/24"))) for number in range(100)]
 
