@@ -145,13 +145,18 @@ def _node_name(key: str) -> str:
     return f"n{key.translate(str.maketrans('.:&', '---'))}"
 
 
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdMember]:
+    with etcd_cluster(tmp_path_factory.mktemp("etcd"), 1) as (member,):
+        yield member
+
+
 @pytest.fixture(params=["sqlite", "etcd", "kube"])
 def written(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Written]:
     if request.param == "sqlite":
         yield WrittenSqlite(tmp_path)
     elif request.param == "etcd":
-        with etcd_cluster(tmp_path, 1) as (member,):
-            yield WrittenEtcd(member, "/adversary/network")
+        yield WrittenEtcd(request.getfixturevalue("etcd"), f"/{tmp_path.name}/network")
     else:
         with kube_server() as server:
             yield WrittenKubernetes(server, tmp_path)
@@ -233,11 +238,9 @@ def test_no_lease_of_the_writers_is_used_when_it_comes_and_none_after_a_restart(
     assert len(refused) == len(ATTACKS)
 
 
+@pytest.mark.parametrize("written", ["sqlite", "etcd"], indirect=True)
 @pytest.mark.parametrize("key", ["0.0.0.0-1", "10.0.0.0-8", "10.5.9.0-24&fd00::-8"])
 def test_a_lease_that_nobody_believes_does_not_use_up_the_network(written: Written, key: str) -> None:
-    if not written.store.cuts_by_config:
-        pytest.skip("the cluster gives out subnets, not the node")
-
     async def story() -> None:
         written.write(key, WRITER)
         lease = await written.store.acquire(AcquireRequest(LeaseAttrs(public_ip=IPv4Address(OWN_ADDRESS))))
