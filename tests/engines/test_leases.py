@@ -1,7 +1,7 @@
 """Whatever a store holds, packets go to the node that owns their destination, in every engine."""
 
 import random
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +18,7 @@ from tests.engines.conftest import MakeEngine
 from tests.unit.hostile_leases import OWN, any_gates, any_lease, peers_of
 
 UDP, TTL = 17, 64
-NODE = EngineConfig(IPv4Address("10.5.1.0"), IPv6Address("fd00:5:0:1::"), mtu=1472)
+NODE = EngineConfig(IPv4Network("10.5.1.0/24"), IPv6Network("fd00:5:0:1::/64"), mtu=1472)
 
 
 def packet_to(address: Address) -> bytes:
