@@ -48,7 +48,7 @@ ssize_t __wrap_read(int fd, void *data, size_t len)
         return __real_read(fd, data, len);
     size_t got = kernel.read ? kernel.read(data, len) : 0;
     CHECK(got <= len);
-    return got ? (ssize_t)got : fail(EAGAIN);
+    return got ? (ssize_t)got : fail(kernel.ends_with ? kernel.ends_with : EAGAIN);
 }
 
 /* virtio_net_hdr_to_skb() with what tun_get_user() asks before it. */
@@ -156,19 +156,33 @@ static void put_control(struct msghdr *header, int level, int type, const void *
     header->msg_controllen += CMSG_SPACE(len);
 }
 
+static socklen_t put_sender(void *to, const struct dp_key *from)
+{
+    struct sockaddr_in v4 = {.sin_family = AF_INET};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+
+    memcpy(&v4.sin_addr, (const uint8_t *)from + 12, 4);
+    memcpy(&v6.sin6_addr, from, 16);
+    if (dp_key_is_v4(from))
+        memcpy(to, &v4, sizeof v4);
+    else
+        memcpy(to, &v6, sizeof v6);
+    return dp_key_is_v4(from) ? sizeof v4 : sizeof v6;
+}
+
 static unsigned int deliver(struct msghdr *header, const struct kernel_run *run)
 {
-    struct sockaddr_in from = {.sin_family = AF_INET};
     size_t room = header->msg_controllen, len = min_size(run->len, header->msg_iov->iov_len);
-    int datagram_len = (int)run->datagram_len;
+    int datagram_len = (int)run->datagram_len, tos = run->tos, v4 = dp_key_is_v4(&run->from);
 
-    memcpy(&from.sin_addr, run->from, 4);
-    memcpy(header->msg_name, &from, sizeof from);
-    header->msg_namelen = sizeof from;
+    CHECK(room >= CMSG_SPACE(sizeof tos) + CMSG_SPACE(sizeof datagram_len));
     memset(header->msg_control, 0, room);
-    CHECK(room >= CMSG_SPACE(1) + CMSG_SPACE(sizeof datagram_len));
     header->msg_controllen = 0;
-    put_control(header, IPPROTO_IP, IP_TOS, &run->tos, 1);
+    header->msg_namelen = put_sender(header->msg_name, &run->from);
+    if (v4)
+        put_control(header, IPPROTO_IP, IP_TOS, &run->tos, 1);
+    else
+        put_control(header, IPPROTO_IPV6, IPV6_TCLASS, &tos, sizeof tos);
     if (datagram_len)
         put_control(header, IPPROTO_UDP, UDP_GRO, &datagram_len, sizeof datagram_len);
     memcpy(header->msg_iov->iov_base, run->data, len);
@@ -183,14 +197,14 @@ int __wrap_recvmmsg(int fd, struct mmsghdr *vector, unsigned int n, int flags, s
     CHECK(fd == KERNEL_UDP && flags == MSG_DONTWAIT && !timeout && n > 0 && n <= MAX_RUNS);
     for (; i < n && kernel.receive && kernel.receive(&run); i++)
         vector[i].msg_len = deliver(&vector[i].msg_hdr, &run);
-    return i ? (int)i : fail(EAGAIN);
+    return i ? (int)i : fail(kernel.ends_with ? kernel.ends_with : EAGAIN);
 }
 
 int __wrap_connect(int fd, const struct sockaddr *address, socklen_t len)
 {
     (void)len;
     CHECK(fd == KERNEL_PROBE && (address->sa_family == AF_INET || address->sa_family == AF_INET6));
-    return 0;
+    return kernel.path_mtu ? 0 : fail(ENETUNREACH);
 }
 
 int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len)

@@ -18,21 +18,22 @@ enum { KERNEL_TUN = 100000, KERNEL_UDP, KERNEL_PROBE, KERNEL_SOURCE };
  * @data: datagrams of one size, the last may be shorter
  * @len: bytes of all
  * @datagram_len: bytes of each; 0 for no UDP_GRO message
- * @from: the sender, 4 bytes
+ * @from: the sender
  * @tos: TOS byte of the outer header
  */
 struct kernel_run {
     const uint8_t *data;
     size_t len;
     size_t datagram_len;
-    uint8_t from[4];
+    struct dp_key from;
     uint8_t tos;
 };
 
 /**
  * struct kernel - what a test decides about the kernel, and hears of it
  * @vnet_len: bytes of vnet header in front of each frame of the device
- * @path_mtu: bytes of the largest UDP payload
+ * @path_mtu: bytes of the largest UDP payload; 0 when the way to nobody is known
+ * @ends_with: the errno of a read from the device or the socket when nothing is left; 0 for EAGAIN
  * @says_einval: whether segments that are larger are refused with EINVAL, as before Linux 6.14
  * @read: the next frame of the device, or 0 bytes when there is none
  * @receive: the next run of the socket; returns 0 when there is none
@@ -44,6 +45,7 @@ struct kernel_run {
 struct kernel {
     size_t vnet_len;
     size_t path_mtu;
+    int ends_with;
     int says_einval;
     size_t (*read)(uint8_t *frame, size_t room);
     int (*receive)(struct kernel_run *run);

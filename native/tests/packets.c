@@ -1,8 +1,7 @@
 /* packets.c - making packets, and checking them the slow way. */
 #include "packets.h"
 
-/* The sum of 16-bit words as RFC 1071 defines it, carry by carry. */
-static uint16_t slow_sum(uint16_t sum, const uint8_t *data, size_t len)
+uint16_t slow_sum(uint16_t sum, const uint8_t *data, size_t len)
 {
     for (size_t i = 0; i < len; i += 2) {
         uint32_t word = (uint32_t)data[i] << 8 | (i + 1 < len ? data[i + 1] : 0);
@@ -12,10 +11,10 @@ static uint16_t slow_sum(uint16_t sum, const uint8_t *data, size_t len)
     return sum;
 }
 
-static uint16_t slow_l4_sum(const uint8_t *packet, size_t len)
+uint16_t slow_l4_sum(const uint8_t *packet, size_t len, size_t l4_at, uint8_t protocol)
 {
-    size_t l4_at = dp_packet_header_len(packet), l4_len = len - l4_at;
-    uint8_t tail[8] = {0, 0, (uint8_t)(l4_len >> 8), (uint8_t)l4_len, 0, 0, 0, packet[is_v4(packet) ? 9 : 6]};
+    size_t l4_len = len - l4_at;
+    uint8_t tail[8] = {0, 0, (uint8_t)(l4_len >> 8), (uint8_t)l4_len, 0, 0, 0, protocol};
     uint16_t sum = slow_sum(0, packet + (is_v4(packet) ? 12 : 8), is_v4(packet) ? 8 : 32);
 
     sum = slow_sum(sum, tail, sizeof tail);
@@ -26,7 +25,7 @@ int packet_checksums_right(const uint8_t *packet, size_t len)
 {
     if (is_v4(packet) && slow_sum(0, packet, dp_packet_header_len(packet)) != 0xffff)
         return 0;
-    return slow_l4_sum(packet, len) == 0xffff;
+    return slow_l4_sum(packet, len, dp_packet_header_len(packet), packet[is_v4(packet) ? 9 : 6]) == 0xffff;
 }
 
 static size_t put_ip(uint8_t *packet, const struct recipe *recipe, size_t l4_len)
@@ -78,7 +77,8 @@ size_t make_packet(uint8_t *packet, const struct recipe *recipe)
     }
     for (size_t i = 0; i < recipe->payload_len; i++)
         l4[header_len + i] = (uint8_t)((recipe->sequence + i) * 2654435761u >> 24);
-    uint16_t checksum = (uint16_t)~slow_l4_sum(packet, l4_at + l4_len);
+    uint16_t checksum =
+        (uint16_t)~slow_l4_sum(packet, l4_at + l4_len, l4_at, recipe->tcp ? PROTOCOL_TCP : PROTOCOL_UDP);
     put_be16(l4 + (recipe->tcp ? TCP_CHECKSUM_AT : UDP_CHECKSUM_AT), checksum || recipe->tcp ? checksum : 0xffff);
     return l4_at + l4_len;
 }

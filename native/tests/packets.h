@@ -40,6 +40,12 @@ struct recipe {
 /* Write the packet; returns its bytes. */
 size_t make_packet(uint8_t *packet, const struct recipe *recipe);
 
+/* Add bytes to a sum of 16-bit words as RFC 1071 defines it, carry by carry. */
+uint16_t slow_sum(uint16_t sum, const uint8_t *data, size_t len);
+
+/* The same over all that the checksum of a transport header at @l4_at covers. */
+uint16_t slow_l4_sum(const uint8_t *packet, size_t len, size_t l4_at, uint8_t protocol);
+
 /* Compute the checksums of IPv4 and of TCP or UDP bit by bit and compare; written anew, to be an oracle for the others.
  */
 int packet_checksums_right(const uint8_t *packet, size_t len);

@@ -1,0 +1,164 @@
+/* units.c - the oracle of whole turns: what goes in is cut again, byte by byte, without any code of the loop's. */
+#include "units.h"
+
+#include "check.h"
+
+#define MAX_UNITS 16384
+#define POOL_LEN  (4 << 20)
+
+struct unit {
+    size_t at;
+    size_t len;
+    uint32_t flow;
+    int taken;
+};
+
+static uint8_t pool[POOL_LEN];
+static struct unit units[MAX_UNITS];
+static size_t n_units, n_taken, pool_used, first_left;
+
+void units_clear(void)
+{
+    n_units = n_taken = pool_used = first_left = 0;
+}
+
+/* A number that the packets of a flow have in common, or 0 when the order does not matter. */
+static uint32_t flow_number(const uint8_t *packet, size_t len)
+{
+    struct dp_flow flow = dp_flow_of(packet, len);
+    return flow.protocol ? dp_flow_hash(packet, &flow) | 1 : 0;
+}
+
+void units_expect(const uint8_t *packet, size_t len)
+{
+    CHECK(n_units < MAX_UNITS && len <= POOL_LEN - pool_used);
+    memcpy(pool + pool_used, packet, len);
+    units[n_units++] = (struct unit){.at = pool_used, .len = len, .flow = flow_number(packet, len)};
+    pool_used += len;
+}
+
+static int same(const struct unit *unit, const uint8_t *packet, size_t len, int cut)
+{
+    const uint8_t *expected = pool + unit->at;
+
+    if (unit->len != len)
+        return 0;
+    if (!cut || !is_v4(packet) || !(get_be16(packet + 6) & V4_DONT_FRAGMENT))
+        return !memcmp(expected, packet, len);
+    return !memcmp(expected, packet, 4) && !memcmp(expected + 6, packet + 6, 4) &&
+           !memcmp(expected + 12, packet + 12, len - 12) && slow_sum(0, packet, V4_HEADER_LEN) == 0xffff;
+}
+
+/* Whether a later packet of the same flow has come already. */
+static int overtaken(size_t unit)
+{
+    for (size_t i = unit + 1; i < n_units && units[unit].flow; i++)
+        if (units[i].taken && units[i].flow == units[unit].flow)
+            return 1;
+    return 0;
+}
+
+int units_take(const uint8_t *packet, size_t len, int cut, int ordered)
+{
+    while (first_left < n_units && units[first_left].taken)
+        first_left++;
+    for (size_t i = first_left; i < n_units; i++) {
+        if (units[i].taken || !same(&units[i], packet, len, cut))
+            continue;
+        if (ordered && overtaken(i)) /* lost, if this is another one with the same bytes */
+            continue;
+        units[i].taken = 1;
+        n_taken++;
+        return 1;
+    }
+    return 0;
+}
+
+size_t units_left(void)
+{
+    return n_units - n_taken;
+}
+
+static uint8_t gso_protocol(uint8_t type, int v4)
+{
+    if (type == VIRTIO_NET_HDR_GSO_UDP_L4)
+        return PROTOCOL_UDP;
+    return type == (v4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6) ? PROTOCOL_TCP : 0;
+}
+
+int slow_parse(struct slow_cut *cut, const struct virtio_net_hdr *vnet, const uint8_t *packet, size_t len)
+{
+    int checksum = vnet->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM, v4 = is_v4(packet);
+    size_t ip_len = v4 ? 4u * (packet[0] & 15) : 40, l4_len = UDP_HEADER_LEN;
+    uint8_t next = packet[v4 ? 9 : 6];
+
+    *cut = (struct slow_cut){.n = 1, .l4_at = checksum ? vnet->csum_start : ip_len};
+    if (checksum && (cut->l4_at < ip_len || cut->l4_at + vnet->csum_offset + 2 > len))
+        return 0;
+    if (vnet->gso_type == VIRTIO_NET_HDR_GSO_NONE)
+        return 1;
+    cut->protocol = gso_protocol((uint8_t)(vnet->gso_type & ~VIRTIO_NET_HDR_GSO_ECN), v4);
+    if (!cut->protocol || vnet->gso_size == 0)
+        return 0;
+    if (cut->l4_at == ip_len ? next != cut->protocol : v4 || next == PROTOCOL_TCP || next == PROTOCOL_UDP)
+        return 0;
+    if (checksum && vnet->csum_offset != (cut->protocol == PROTOCOL_TCP ? 16 : 6))
+        return 0;
+    if (cut->protocol == PROTOCOL_TCP)
+        l4_len = cut->l4_at + 20 <= len ? (size_t)(packet[cut->l4_at + 12] >> 4) * 4 : 0;
+    cut->header_len = cut->l4_at + l4_len;
+    if (cut->header_len >= len || cut->header_len > MAX_SEGMENT_HEADER ||
+        (cut->protocol == PROTOCOL_TCP && l4_len < 20))
+        return 0;
+    cut->n = 0;
+    for (size_t at = cut->header_len; at < len; at += vnet->gso_size)
+        cut->n++;
+    return 1;
+}
+
+static void put_checksums(uint8_t *packet, size_t len, const struct slow_cut *cut)
+{
+    uint8_t *l4 = packet + cut->l4_at, *checksum = l4 + (cut->protocol == PROTOCOL_TCP ? 16 : 6);
+
+    if (is_v4(packet)) {
+        put_be16(packet + 10, 0);
+        put_be16(packet + 10, (uint16_t)~slow_sum(0, packet, cut->l4_at));
+    }
+    put_be16(checksum, 0);
+    uint16_t value = (uint16_t)~slow_l4_sum(packet, len, cut->l4_at, cut->protocol);
+    put_be16(checksum, value || cut->protocol == PROTOCOL_TCP ? value : 0xffff);
+}
+
+size_t slow_segment(const struct slow_cut *cut, const struct virtio_net_hdr *vnet, const uint8_t *packet, size_t len,
+                    size_t i, uint8_t *segment)
+{
+    size_t at = cut->header_len + i * vnet->gso_size;
+    size_t payload_len = at + vnet->gso_size < len ? vnet->gso_size : len - at;
+    size_t segment_len = cut->header_len + payload_len, l4_at = cut->l4_at;
+
+    memcpy(segment, packet, cut->header_len);
+    memcpy(segment + cut->header_len, packet + at, payload_len);
+    if (is_v4(packet)) {
+        put_be16(segment + 2, (uint16_t)segment_len);
+        put_be16(segment + 4, (uint16_t)(get_be16(packet + 4) + i));
+    } else {
+        put_be16(segment + 4, (uint16_t)(segment_len - 40));
+    }
+    if (cut->protocol == PROTOCOL_TCP) {
+        put_be32(segment + l4_at + 4, get_be32(packet + l4_at + 4) + (uint32_t)(i * vnet->gso_size));
+        if (i > 0)
+            segment[l4_at + 13] &= 0x7f; /* CWR */
+        if (i + 1 < cut->n)
+            segment[l4_at + 13] &= 0xf6; /* PSH and FIN */
+    } else {
+        put_be16(segment + l4_at + 4, (uint16_t)(segment_len - l4_at));
+    }
+    put_checksums(segment, segment_len, cut);
+    return segment_len;
+}
+
+void slow_complete(uint8_t *packet, size_t len, const struct virtio_net_hdr *vnet)
+{
+    uint16_t value = (uint16_t)~slow_sum(0, packet + vnet->csum_start, len - vnet->csum_start);
+    put_be16(packet + vnet->csum_start + vnet->csum_offset, value || vnet->csum_offset != 6 ? value : 0xffff);
+}
