@@ -307,7 +307,7 @@ static void begin(void)
                              .sent = sent};
     engine = new_engine(settings, mtus[mtu / 8 % 4], 1000);
     oracle = new_engine(settings, mtus[mtu / 8 % 4], 0);
-    loop = kernel_loop_new(engine);
+    loop = kernel_loop_renew(loop, engine);
     loop->sender.v6 = (settings & V6) != 0;
     loop->most_reads = next8() % 8 ? MAX_READS : 3;
     for (int i = 0; i < 3; i++) {
@@ -328,7 +328,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
         take_outbound();
         take_inbound();
     }
-    kernel_loop_free(loop);
     dp_engine_free(engine);
     dp_engine_free(oracle);
     return 0;

@@ -216,11 +216,14 @@ int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len
     return 0;
 }
 
-struct dp_loop *kernel_loop_new(struct dp_engine *engine)
+struct dp_loop *kernel_loop_renew(struct dp_loop *loop, struct dp_engine *engine)
 {
-    struct dp_loop *loop = calloc(1, sizeof *loop);
-
-    CHECK(loop);
+    if (!loop) {
+        loop = calloc(1, sizeof *loop);
+        CHECK(loop);
+        loop->arena = malloc(ARENA_LEN);
+        CHECK(loop->arena && !dp_receiver_init(&loop->receiver, 0));
+    }
     loop->worker = engine->batch_worker;
     loop->features = &engine->features;
     loop->routes = engine->routes;
@@ -228,8 +231,9 @@ struct dp_loop *kernel_loop_new(struct dp_engine *engine)
     loop->udp_fd = loop->sender.udp_fd = KERNEL_UDP;
     loop->vnet_len = kernel.vnet_len;
     loop->most_reads = MAX_READS;
-    loop->arena = malloc(ARENA_LEN);
-    CHECK(loop->arena && !dp_receiver_init(&loop->receiver, 0));
+    loop->now_ns = loop->turn_bytes = loop->turn_reads = 0;
+    loop->error = 0;
+    loop->receiver.n_wanted = MAX_LONG_RUNS;
     loop->sender.probe_fd = KERNEL_PROBE;
     loop->sender.n_sockets = N_SOURCE_PORTS;
     for (int i = 0; i < N_SOURCE_PORTS; i++)
@@ -237,6 +241,11 @@ struct dp_loop *kernel_loop_new(struct dp_engine *engine)
     for (unsigned int feature = 0; feature < DP_FEATURE_COUNT; feature++)
         dp_feature_settle(loop->features, feature, 0);
     return loop;
+}
+
+struct dp_loop *kernel_loop_new(struct dp_engine *engine)
+{
+    return kernel_loop_renew(NULL, engine);
 }
 
 void kernel_loop_free(struct dp_loop *loop)

@@ -60,6 +60,9 @@ extern struct kernel kernel;
 /* A loop between them for @engine, its buffers allocated; all features are on. */
 struct dp_loop *kernel_loop_new(struct dp_engine *engine);
 
+/* The same with the buffers of a loop that is done, or NULL. */
+struct dp_loop *kernel_loop_renew(struct dp_loop *done, struct dp_engine *engine);
+
 void kernel_loop_free(struct dp_loop *loop);
 
 #endif

@@ -4,6 +4,7 @@
 #include "check.h"
 
 #define MAX_UNITS 16384
+#define N_FLOWS   (2 * MAX_UNITS) /* there are fewer, so some place is always free */
 #define POOL_LEN  (4 << 20)
 
 struct unit {
@@ -15,10 +16,16 @@ struct unit {
 
 static uint8_t pool[POOL_LEN];
 static struct unit units[MAX_UNITS];
+static struct {
+    uint32_t flow;
+    size_t last;
+} flows[N_FLOWS];
 static size_t n_units, n_taken, pool_used, first_left;
 
 void units_clear(void)
 {
+    if (n_units > 0)
+        memset(flows, 0, sizeof flows);
     n_units = n_taken = pool_used = first_left = 0;
 }
 
@@ -49,13 +56,15 @@ static int same(const struct unit *unit, const uint8_t *packet, size_t len, int 
            !memcmp(expected + 12, packet + 12, len - 12) && slow_sum(0, packet, V4_HEADER_LEN) == 0xffff;
 }
 
-/* Whether a later packet of the same flow has come already. */
-static int overtaken(size_t unit)
+/* Where the last packet of a flow that has come is noted, as its number plus one. */
+static size_t *last_of(uint32_t flow)
 {
-    for (size_t i = unit + 1; i < n_units && units[unit].flow; i++)
-        if (units[i].taken && units[i].flow == units[unit].flow)
-            return 1;
-    return 0;
+    size_t i = flow % N_FLOWS;
+
+    while (flows[i].last && flows[i].flow != flow)
+        i = (i + 1) % N_FLOWS;
+    flows[i].flow = flow;
+    return &flows[i].last;
 }
 
 int units_take(const uint8_t *packet, size_t len, int cut, int ordered)
@@ -65,8 +74,11 @@ int units_take(const uint8_t *packet, size_t len, int cut, int ordered)
     for (size_t i = first_left; i < n_units; i++) {
         if (units[i].taken || !same(&units[i], packet, len, cut))
             continue;
-        if (ordered && overtaken(i)) /* lost, if this is another one with the same bytes */
+        size_t *last = units[i].flow ? last_of(units[i].flow) : NULL;
+        if (ordered && last && *last > i) /* lost, if this is another one with the same bytes */
             continue;
+        if (last && *last <= i)
+            *last = i + 1;
         units[i].taken = 1;
         n_taken++;
         return 1;
