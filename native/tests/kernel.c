@@ -110,7 +110,7 @@ static void read_control(struct msghdr *header, int v6, int *tos, uint16_t *segm
 }
 
 /* udp_sendmsg(): the errno, or 0 when the message has left. */
-static int send_one(struct msghdr *header)
+static int send_one(struct msghdr *header, int df)
 {
     static uint8_t payload[MAX_PACKET_LEN];
     size_t len = gather(payload, sizeof payload, header->msg_iov, header->msg_iovlen);
@@ -122,9 +122,9 @@ static int send_one(struct msghdr *header)
     read_control(header, v6, &tos, &segment_len);
     size_t piece = segment_len ? segment_len : len ? len : 1, n_segments = len ? (len - 1) / piece + 1 : 1;
     if (segment_len)
-        CHECK(len <= MAX_UDP4_PAYLOAD && n_segments > 1 && n_segments <= UDP_MAX_SEGMENTS);
+        CHECK(df && len <= MAX_UDP4_PAYLOAD && n_segments > 1 && n_segments <= UDP_MAX_SEGMENTS);
     int error = kernel.refuse_send ? kernel.refuse_send(n_segments) : 0;
-    if (!error && (len > MAX_UDP4_PAYLOAD || min_size(piece, len) > kernel.path_mtu))
+    if (!error && (len > MAX_UDP4_PAYLOAD || (df && min_size(piece, len) > kernel.path_mtu)))
         error = segment_len && kernel.says_einval ? EINVAL : EMSGSIZE;
     if (error)
         return error;
@@ -135,9 +135,9 @@ static int send_one(struct msghdr *header)
 
 int __wrap_sendmmsg(int fd, struct mmsghdr *vector, unsigned int n, int flags)
 {
-    CHECK(fd >= KERNEL_UDP && fd < KERNEL_SOURCE + N_SOURCE_PORTS && flags == MSG_DONTWAIT && n > 0);
+    CHECK(fd >= KERNEL_UDP && fd <= KERNEL_SOURCE + NO_DF_SOURCE && flags == MSG_DONTWAIT && n > 0);
     for (unsigned int i = 0; i < n; i++) {
-        int error = send_one(&vector[i].msg_hdr);
+        int error = send_one(&vector[i].msg_hdr, fd != KERNEL_SOURCE + NO_DF_SOURCE);
         if (error)
             return i ? (int)i : fail(error); /* the error is lost when some have left */
         vector[i].msg_len = 1;
@@ -236,7 +236,7 @@ struct dp_loop *kernel_loop_renew(struct dp_loop *loop, struct dp_engine *engine
     loop->receiver.n_wanted = MAX_LONG_RUNS;
     loop->sender.probe_fd = KERNEL_PROBE;
     loop->sender.n_sockets = N_SOURCE_PORTS;
-    for (int i = 0; i < N_SOURCE_PORTS; i++)
+    for (int i = 0; i <= NO_DF_SOURCE; i++)
         loop->sender.sockets[i] = KERNEL_SOURCE + i;
     for (unsigned int feature = 0; feature < DP_FEATURE_COUNT; feature++)
         dp_feature_settle(loop->features, feature, 0);

@@ -36,7 +36,14 @@
 #define WAIT_MS    20000
 #define BUFFER_LEN (64 << 20)
 
-static const struct dp_config config = {.mtu = 1472, .check_sender = 1};
+static const struct dp_config config = {
+    .subnet4 = {[10] = 0xff, 0xff, 10, 5},
+    .subnet6 = {0xfd},
+    .subnet4_len = 112,
+    .subnet6_len = 8,
+    .mtu = 1472,
+    .check_sender = 1,
+};
 static struct dp_engine *engine;
 static struct sockaddr_in peer_address, node_addresses[N_WORKERS];
 static int tun_fds[N_WORKERS], udp_fds[N_WORKERS], packet_fd, peer_fd;
@@ -316,7 +323,7 @@ static void *control(void *context)
     (void)context;
     for (uint32_t i = 2; !over; i++) {
         set_routes(i / 16 + 1);
-        dp_engine_set_path_mtu(engine, 1, i % 3 ? 0 : config.mtu);
+        dp_engine_set_path_mtu(engine, 1, i % 3 ? 0 : config.mtu, 1);
         for (size_t worker = 0; worker <= N_WORKERS; worker++) {
             dp_worker_counters(dp_engine_worker(engine, worker), &counters);
             dp_worker_peer_counters(dp_engine_worker(engine, worker), 1, &traffic);

@@ -20,13 +20,13 @@ static struct {
     uint32_t flow;
     size_t last;
 } flows[N_FLOWS];
-static size_t n_units, n_taken, pool_used, first_left;
+static size_t n_units, n_taken, pool_used, first_left, fragments_len;
 
 void units_clear(void)
 {
     if (n_units > 0)
         memset(flows, 0, sizeof flows);
-    n_units = n_taken = pool_used = first_left = 0;
+    n_units = n_taken = pool_used = first_left = fragments_len = 0;
 }
 
 /* A number that the packets of a flow have in common, or 0 when the order does not matter. */
@@ -86,9 +86,50 @@ int units_take(const uint8_t *packet, size_t len, int cut, int ordered)
     return 0;
 }
 
+/* Where in the data of a unit the fragment lies, or -1 when it is none of it. */
+static long fragment_at(const struct unit *unit, const uint8_t *fragment, size_t len)
+{
+    const uint8_t *whole = pool + unit->at;
+    size_t header_len = 4u * (whole[0] & 15), whole_flags = get_be16(whole + 6), flags = get_be16(fragment + 6);
+    size_t data_len = len - header_len, at = 8 * ((flags & 0x1fff) - (whole_flags & 0x1fff));
+
+    if (whole[0] != fragment[0] || whole_flags & V4_DONT_FRAGMENT || flags & V4_DONT_FRAGMENT || len < header_len)
+        return -1;
+    if ((flags & 0x1fff) < (whole_flags & 0x1fff) || at > unit->len - header_len ||
+        data_len > unit->len - header_len - at)
+        return -1;
+    int last = at + data_len == unit->len - header_len;
+    if (!(flags & V4_MORE_FRAGMENTS) != (last && !(whole_flags & V4_MORE_FRAGMENTS)) || (!last && data_len % 8))
+        return -1;
+    if (whole[1] != fragment[1] || memcmp(whole + 4, fragment + 4, 2) || memcmp(whole + 8, fragment + 8, 2) ||
+        memcmp(whole + 12, fragment + 12, 8) || memcmp(whole + header_len + at, fragment + header_len, data_len))
+        return -1;
+    return slow_sum(0, whole, header_len) == slow_sum(0, fragment, header_len) ? (long)at : -1;
+}
+
+int units_take_fragment(const uint8_t *fragment, size_t len)
+{
+    for (size_t i = 0; i < n_units && is_v4(fragment); i++) {
+        long at = units[i].taken || !is_v4(pool + units[i].at) ? -1 : fragment_at(&units[i], fragment, len);
+        if (at < 0)
+            continue;
+        fragments_len += len - 4u * (fragment[0] & 15);
+        return at == 0 ? 2 : 1;
+    }
+    return 0;
+}
+
 size_t units_left(void)
 {
-    return n_units - n_taken;
+    size_t left_len = 0, n_left = n_units - n_taken;
+
+    for (size_t i = 0; i < n_units && fragments_len; i++) {
+        if (units[i].taken || !is_v4(pool + units[i].at))
+            continue;
+        left_len += units[i].len - 4u * (pool[units[i].at] & 15);
+        n_left--;
+    }
+    return left_len == fragments_len ? n_left : n_units - n_taken;
 }
 
 static uint8_t gso_protocol(uint8_t type, int v4)

@@ -19,6 +19,13 @@ void units_expect(const uint8_t *packet, size_t len);
  */
 int units_take(const uint8_t *packet, size_t len, int cut, int ordered);
 
+/*
+ * Take a fragment of a packet. Which one cannot be told if several have an identification in common, so what has come
+ * of all of them is summed up. Returns 2 for one with the packet's first bytes, 1 for another, and 0 for a fragment of
+ * no packet that was expected.
+ */
+int units_take_fragment(const uint8_t *fragment, size_t len);
+
 /* How many are expected that did not come. */
 size_t units_left(void);
 
