@@ -11,16 +11,6 @@
 #define V4_OVERHEAD 28
 #define V6_OVERHEAD 48
 
-/* A socket whose datagrams the kernel and routers may fragment. Returns it, or -errno. */
-static int open_without_df(int udp_fd)
-{
-    int fd = dp_source_open(udp_fd);
-
-    if (fd >= 0)
-        dp_source_clear_df(fd);
-    return fd;
-}
-
 int dp_sender_open(struct dp_sender *sender, int udp_fd)
 {
     int domain;
@@ -28,7 +18,6 @@ int dp_sender_open(struct dp_sender *sender, int udp_fd)
 
     sender->udp_fd = sender->sockets[0] = udp_fd;
     sender->n_sockets = 1;
-    sender->sockets[NO_DF_SOURCE] = open_without_df(udp_fd);
     sender->probe_fd = dp_source_open(udp_fd);
     if (getsockopt(udp_fd, SOL_SOCKET, SO_DOMAIN, &domain, &len))
         return -errno;
@@ -48,7 +37,7 @@ int dp_sender_spread(struct dp_sender *sender)
             close(sources[opened]);
         return sources[i];
     }
-    memcpy(sender->sockets, sources, sizeof sources); /* the one without DF stays */
+    memcpy(sender->sockets, sources, sizeof sources);
     sender->n_sockets = N_SOURCE_PORTS;
     return 0;
 }
@@ -58,8 +47,6 @@ void dp_sender_close(struct dp_sender *sender)
     for (uint32_t i = 0; i < sender->n_sockets; i++)
         if (sender->sockets[i] != sender->udp_fd)
             close(sender->sockets[i]);
-    if (sender->sockets[NO_DF_SOURCE] >= 0)
-        close(sender->sockets[NO_DF_SOURCE]);
     if (sender->probe_fd >= 0)
         close(sender->probe_fd);
 }
@@ -204,6 +191,21 @@ static void send_vector(int fd, struct mmsghdr *vector, uint32_t n)
     }
 }
 
+/*
+ * Send @n entries of the vector by a source. Datagrams without DF are rare, so the worker's own socket is switched for
+ * them: they come from the port that packet filters expect.
+ */
+static void send_by(struct dp_sender *sender, uint32_t source, struct mmsghdr *vector, uint32_t n)
+{
+    if (source != NO_DF_SOURCE) {
+        send_vector(sender->sockets[source], vector, n);
+        return;
+    }
+    dp_source_set_df(sender->udp_fd, sender->v6, 0);
+    send_vector(sender->udp_fd, vector, n);
+    dp_source_set_df(sender->udp_fd, sender->v6, 1);
+}
+
 static int failure_of(const struct mmsghdr *entry)
 {
     int result = (int)entry->msg_len;
@@ -220,7 +222,7 @@ static int send_singly(struct dp_sender *sender, const struct dp_message *messag
         struct dp_envelope envelope;
         struct mmsghdr entry;
         put_message(sender, &entry, &envelope, routes, message, i, 1);
-        send_vector(sender->sockets[message->source], &entry, 1);
+        send_by(sender, message->source, &entry, 1);
         int error = failure_of(&entry);
         too_big |= error == EMSGSIZE;
         const struct dp_segment *segment = &sender->segments[i];
@@ -247,8 +249,6 @@ void dp_sender_flush(struct dp_sender *sender, const struct dp_routes *routes, s
 {
     for (uint32_t source = 0; source <= NO_DF_SOURCE; source++) {
         uint32_t n = 0;
-        if (source >= sender->n_sockets && source != NO_DF_SOURCE)
-            continue;
         for (uint32_t i = 0; i < sender->n_messages; i++) {
             const struct dp_message *message = &sender->messages[i];
             if (message->source != source)
@@ -257,7 +257,9 @@ void dp_sender_flush(struct dp_sender *sender, const struct dp_routes *routes, s
                         message->n_segments);
             n++;
         }
-        send_vector(sender->sockets[source], sender->vector, n);
+        if (n == 0)
+            continue;
+        send_by(sender, source, sender->vector, n);
         n = 0;
         for (uint32_t i = 0; i < sender->n_messages; i++)
             if (sender->messages[i].source == source)
@@ -280,7 +282,7 @@ int dp_sender_send_now(struct dp_sender *sender, const struct dp_route_peer *pee
                             }};
 
     put_tos(&entry.msg_hdr, packet->tos, sender->v6);
-    send_vector(sender->sockets[packet->no_df ? NO_DF_SOURCE : 0], &entry, 1);
+    send_by(sender, packet->no_df ? NO_DF_SOURCE : 0, &entry, 1);
     return failure_of(&entry);
 }
 

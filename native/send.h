@@ -19,7 +19,7 @@
 #include "segment.h"
 
 #define N_SOURCE_PORTS 8
-#define NO_DF_SOURCE   N_SOURCE_PORTS /* number of the socket whose datagrams have no DF */
+#define NO_DF_SOURCE   N_SOURCE_PORTS /* stands for the worker's socket, switched to datagrams without DF */
 #define MAX_SEGMENTS   512            /* in the queue */
 #define MAX_PER_SEND                                                                                                   \
     63 /* segments of a message: UDP_MAX_SEGMENTS is 64, and kernels of 2021 and before count one too many             \
@@ -89,7 +89,7 @@ struct dp_envelope {
 
 /**
  * struct dp_sender - the queue
- * @sockets: one for each source port, and one for datagrams without DF, or -1
+ * @sockets: one for each source port
  * @n_sockets: how many
  * @udp_fd: the worker's socket, which stays the caller's
  * @probe_fd: a socket for asking about paths, or -1
@@ -105,7 +105,7 @@ struct dp_envelope {
  * @headers: headers made for segments
  */
 struct dp_sender {
-    int sockets[N_SOURCE_PORTS + 1];
+    int sockets[N_SOURCE_PORTS];
     uint32_t n_sockets;
     int udp_fd;
     int probe_fd;

@@ -42,16 +42,12 @@ static int prepare(int fd, int udp_fd, const struct sockaddr *local, socklen_t l
     return 0;
 }
 
-void dp_source_clear_df(int fd)
+void dp_source_set_df(int fd, int v6, int df)
 {
-    int domain = AF_INET;
-    socklen_t len = sizeof domain;
-
-    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
-    if (domain == AF_INET6)
-        set(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT);
+    if (v6)
+        set(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, df ? IPV6_PMTUDISC_DO : IPV6_PMTUDISC_DONT);
     else
-        set(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
+        set(fd, IPPROTO_IP, IP_MTU_DISCOVER, df ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT);
 }
 
 int dp_source_open(int udp_fd)

@@ -13,7 +13,10 @@
  */
 int dp_source_open(int udp_fd);
 
-/* Let the kernel and routers fragment what a socket sends, as far as the kernel knows the path. */
-void dp_source_clear_df(int fd);
+/*
+ * Have a socket set DF on what it sends, and refuse what is larger than the path; or, with @df 0, let routers fragment
+ * it, and the kernel for the path that it knows of.
+ */
+void dp_source_set_df(int fd, int v6, int df);
 
 #endif

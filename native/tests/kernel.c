@@ -12,6 +12,7 @@
 #define GSO_BY_FRAGS     0xffff
 
 struct kernel kernel;
+static int without_df; /* what KERNEL_UDP sends */
 
 ssize_t __real_read(int fd, void *data, size_t len);
 ssize_t __real_writev(int fd, const struct iovec *iovs, int n);
@@ -21,6 +22,7 @@ int __wrap_sendmmsg(int fd, struct mmsghdr *vector, unsigned int n, int flags);
 int __wrap_recvmmsg(int fd, struct mmsghdr *vector, unsigned int n, int flags, struct timespec *timeout);
 int __wrap_connect(int fd, const struct sockaddr *address, socklen_t len);
 int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len);
+int __wrap_setsockopt(int fd, int level, int option, const void *value, socklen_t len);
 
 static int fail(int error)
 {
@@ -135,9 +137,9 @@ static int send_one(struct msghdr *header, int df)
 
 int __wrap_sendmmsg(int fd, struct mmsghdr *vector, unsigned int n, int flags)
 {
-    CHECK(fd >= KERNEL_UDP && fd <= KERNEL_SOURCE + NO_DF_SOURCE && flags == MSG_DONTWAIT && n > 0);
+    CHECK(fd >= KERNEL_UDP && fd < KERNEL_SOURCE + N_SOURCE_PORTS && flags == MSG_DONTWAIT && n > 0);
     for (unsigned int i = 0; i < n; i++) {
-        int error = send_one(&vector[i].msg_hdr, fd != KERNEL_SOURCE + NO_DF_SOURCE);
+        int error = send_one(&vector[i].msg_hdr, !(fd == KERNEL_UDP && without_df));
         if (error)
             return i ? (int)i : fail(error); /* the error is lost when some have left */
         vector[i].msg_len = 1;
@@ -216,6 +218,16 @@ int __wrap_getsockopt(int fd, int level, int option, void *value, socklen_t *len
     return 0;
 }
 
+int __wrap_setsockopt(int fd, int level, int option, const void *value, socklen_t len)
+{
+    int mode, v6 = level == IPPROTO_IPV6;
+
+    CHECK(fd == KERNEL_UDP && option == (v6 ? IPV6_MTU_DISCOVER : IP_MTU_DISCOVER) && len == sizeof mode);
+    memcpy(&mode, value, sizeof mode);
+    without_df = mode == (v6 ? IPV6_PMTUDISC_DONT : IP_PMTUDISC_DONT);
+    return 0;
+}
+
 struct dp_loop *kernel_loop_renew(struct dp_loop *loop, struct dp_engine *engine)
 {
     if (!loop) {
@@ -236,7 +248,7 @@ struct dp_loop *kernel_loop_renew(struct dp_loop *loop, struct dp_engine *engine
     loop->receiver.n_wanted = MAX_LONG_RUNS;
     loop->sender.probe_fd = KERNEL_PROBE;
     loop->sender.n_sockets = N_SOURCE_PORTS;
-    for (int i = 0; i <= NO_DF_SOURCE; i++)
+    for (int i = 0; i < N_SOURCE_PORTS; i++)
         loop->sender.sockets[i] = KERNEL_SOURCE + i;
     for (unsigned int feature = 0; feature < DP_FEATURE_COUNT; feature++)
         dp_feature_settle(loop->features, feature, 0);
