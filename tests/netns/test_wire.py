@@ -5,7 +5,7 @@ The drawing is in conftest.py.
 
 import socket
 import struct
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -20,6 +20,11 @@ from tests.waiting import wait_until
 PEER_POD = {4: "10.254.2.5", 6: "fd00:10:254:2::5"}
 STRANGE_POD = {4: "10.254.3.5", 6: "fd00:10:254:3::5"}
 NODE_TUN = {4: "10.254.1.0", 6: "fd00:10:254:1::"}
+NODE_SUBNET = {4: ip_network("10.254.1.0/24"), 6: ip_network("fd00:10:254:1::/64")}
+NOT_FOR_A_NODE = {
+    4: ["127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "203.0.113.5"],
+    6: ["::1", "::", "ff02::1", "fe80::1", "2001:db8::5", "::ffff:10.254.1.2"],
+}
 TOS = {4: (socket.IPPROTO_IP, socket.IP_TOS), 6: (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)}
 
 inner_versions = pytest.mark.parametrize("version", [4, 6], ids=["inner IPv4", "inner IPv6"])
@@ -83,6 +88,24 @@ def test_strangers_and_foreign_sources_do_not_arrive(rig: Rig, version: int) -> 
 
     expected = {"unknown_sender": 1, "foreign_source": 2, "bad_version": 1}
     wait_until(lambda: new_drops().items() >= expected.items(), f"the drops {expected} are counted")
+
+
+@inner_versions
+def test_only_what_is_for_the_nodes_own_subnet_comes_in(rig: Rig, version: int) -> None:
+    """Nothing for the node's other addresses, loopback, broadcast or multicast, nor for hosts behind the node."""
+    subnet = NODE_SUBNET[version]
+    others = [rig.node.address(version), STRANGE_POD[version], *NOT_FOR_A_NODE[version], subnet.network_address - 1]
+    if version == 4:
+        others.append(subnet.broadcast_address)
+    before = rig.drops("decap").get("foreign_destination", 0)
+    with rig.pod_socket(version) as pod, Sniffer(rig.node.netns, "udplane0") as sniffer:
+        for other in others:
+            packet = header(version, PEER_POD[version], str(other)) / UDP(sport=7000, dport=7000) / b"not for you"
+            rig.peer.sendto(bytes(packet), rig.node_address)
+        rig.peer.sendto(to_pod(rig, version, b"good"), rig.node_address)
+        assert pod.recv(100) == b"good"
+        assert [frame for frame in sniffer.frames() if b"not for you" in frame.data] == []
+    wait_until(lambda: rig.drops("decap")["foreign_destination"] == before + len(others), "all of them are counted")
 
 
 @inner_versions

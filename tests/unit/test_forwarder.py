@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import pytest
@@ -284,6 +285,19 @@ def test_a_path_mtu_is_forgotten_when_the_path_is_wider_again(
     forwarder.refresh_path_mtus()
     ends[0].host.send(packet(size=1400))
     wait_until(lambda: forwarded(forwarder) == 1, "it is wide again")
+
+
+def test_a_path_mtu_can_be_forgotten(forwarder: Forwarder, ends: tuple[PairTun, QuietUnderlay], wire: Wire) -> None:
+    """Also while the path is as narrow as ever: then it is learned once more."""
+    wire.mtus[UNDERLAY[1], 8285] = 1300
+    for times in (1, 2):
+        ends[0].host.send(packet(size=1400, flags="DF"))
+        wait_until(partial(learned_paths, forwarder, times), "it is learned")
+        forwarder.forget_path_mtu(0)
+
+
+def learned_paths(forwarder: Forwarder, times: int) -> bool:
+    return forwarder.counters().events[Event.MTU_LEARNED] == times
 
 
 @pytest.mark.parametrize(
