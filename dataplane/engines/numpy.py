@@ -13,6 +13,7 @@ ICMP errors are rare and limited, so they are built one by one by the code that 
 """
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,8 +122,6 @@ class _Packets:
         self.header: Ints = self.arena[inside].astype(np.int64)
         self.v4: Bools = self.header[:, 0] >> 4 == 4
         self.verdict = np.full(batch.count, _FORWARDED, np.uint8)
-        self.source = self._keys(IPV4.source, IPV6.source)
-        self.destination = self._keys(IPV4.destination, IPV6.destination)
 
     @property
     def forwarded(self) -> Bools:
@@ -139,6 +138,16 @@ class _Packets:
     def tos(self) -> Ints:
         """TOS or traffic class."""
         return np.where(self.v4, self.header[:, 1], self._word(0) >> 4 & 0xFF)
+
+    @cached_property
+    def source(self) -> Bytes:
+        """The source addresses as rows of 16 bytes."""
+        return self._keys(IPV4.source, IPV6.source)
+
+    @cached_property
+    def destination(self) -> Bytes:
+        """The destination addresses as rows of 16 bytes."""
+        return self._keys(IPV4.destination, IPV6.destination)
 
     @property
     def has_hosts_source(self) -> Bools:
