@@ -27,6 +27,19 @@
 static_assert(READ_HEADROOM >= VNET_LEN && READ_HEADROOM >= DP_ICMP_HEADROOM, "what goes in front of a packet fits");
 static_assert(READ_HEADROOM % READ_ALIGN == 0, "rounding a packet up never takes more than READ_ROOM");
 
+/* Whether another read has room behind the @used bytes of the arena. */
+static inline int dp_arena_has_room(size_t used)
+{
+    return size_left(ARENA_LEN, used) >= READ_ROOM;
+}
+
+/* Bytes of the arena that are used when a packet of @len bytes was read behind @used: a multiple of READ_ALIGN again.
+ */
+static inline size_t dp_arena_used(size_t used, size_t len)
+{
+    return used + READ_HEADROOM + ROUND_UP(len, READ_ALIGN);
+}
+
 /**
  * struct dp_loop - one run of a worker
  * @worker: the worker

@@ -153,7 +153,7 @@ void dp_loop_outbound(struct dp_loop *loop)
 {
     size_t used = 0; /* of the arena; a multiple of READ_ALIGN */
 
-    for (uint32_t i = 0; i < loop->most_reads && size_left(ARENA_LEN, used) >= READ_ROOM; i++) {
+    for (uint32_t i = 0; i < loop->most_reads && dp_arena_has_room(used); i++) {
         struct dp_packet *packet = &loop->packets[i];
         struct virtio_net_hdr vnet = {0};
         uint8_t *data = loop->arena + used + READ_HEADROOM;
@@ -168,7 +168,7 @@ void dp_loop_outbound(struct dp_loop *loop)
         packet->wire_len = packet->len;
         loop->turn_bytes += packet->len;
         loop->turn_reads++;
-        used += READ_HEADROOM + ROUND_UP((size_t)packet->len, READ_ALIGN);
+        used = dp_arena_used(used, packet->len);
         take(loop, packet, &vnet);
     }
     flush(loop);

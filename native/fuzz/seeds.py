@@ -1,4 +1,4 @@
-"""Writes the seeds of the fuzz targets: the golden packets, and a few records of each kind.
+"""Writes the seeds of the fuzz targets: the golden packets, a few records of each kind, and what earlier hunts kept.
 
 python fuzz/seeds.py DIRECTORY        one directory for each target below it
 """
@@ -9,6 +9,10 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from zipfile import ZipFile
+
+KEPT = Path(__file__).parent / "corpus"
+"""For some targets an archive of inputs that together reach all that was ever reached; `make corpus` writes it."""
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "vectors" / "packets.toml"
 
@@ -29,6 +33,9 @@ def main(directory: Path) -> None:
     write(directory / "routes", [bytes(range(first, first + 64)) for first in (0, 1, 2)])
     write(directory / "loop", [*loop_golden_packets(), *loop_traffic()])
     write(directory / "coalesce", [bytes([0x55, *itertools.repeat(step, 90)]) for step in (0, 1, 4, 64)])
+    for archive in KEPT.glob("*.zip"):
+        with ZipFile(archive) as kept:
+            kept.extractall(directory / archive.stem)
 
 
 def golden_packets() -> list[tuple[bytes, int]]:

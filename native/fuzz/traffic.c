@@ -185,6 +185,8 @@ static void add_udp_packets(void)
     for (size_t i = 0; i < n && used + recipe.payload_len + 120 < MAX_PACKET_LEN; i++) {
         if (i + 1 == n && change & 0x200)
             recipe.payload_len = recipe.payload_len * (change & 0xff) / 256;
+        if (i + 1 == n && change & 0x80)
+            recipe.flags |= TCP_PSH;
         used += next_packet(bytes + used, &recipe, i == (change >> 10) ? shape : (uint8_t)(shape & ~SPOILT));
         datagram_len = datagram_len ? datagram_len : used;
         recipe.sequence += (uint32_t)recipe.payload_len;

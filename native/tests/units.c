@@ -10,14 +10,14 @@
 struct unit {
     size_t at;
     size_t len;
-    uint32_t flow;
+    uint64_t flow;
     int taken;
 };
 
 static uint8_t pool[POOL_LEN];
 static struct unit units[MAX_UNITS];
 static struct {
-    uint32_t flow;
+    uint64_t flow;
     size_t last;
 } flows[N_FLOWS];
 static size_t n_units, n_taken, pool_used, first_left, fragments_len;
@@ -29,11 +29,18 @@ void units_clear(void)
     n_units = n_taken = pool_used = first_left = fragments_len = 0;
 }
 
-/* A number that the packets of a flow have in common, or 0 when the order does not matter. */
-static uint32_t flow_number(const uint8_t *packet, size_t len)
+/* A number that the packets of a flow have in common, or 0 when the order does not matter. FNV-1a. */
+static uint64_t flow_number(const uint8_t *packet, size_t len)
 {
     struct dp_flow flow = dp_flow_of(packet, len);
-    return flow.protocol ? dp_flow_hash(packet, &flow) | 1 : 0;
+    const struct dp_family *family = dp_packet_family(packet);
+    uint64_t number = 0xcbf29ce484222325 ^ flow.protocol;
+
+    for (size_t i = 0; i < 2u * family->address_len; i++)
+        number = (number ^ packet[family->addresses_at + i]) * 0x100000001b3;
+    for (size_t i = 0; i < 4 && flow.protocol; i++)
+        number = (number ^ packet[flow.l4_at + i]) * 0x100000001b3;
+    return flow.protocol ? number | 1 : 0;
 }
 
 void units_expect(const uint8_t *packet, size_t len)
@@ -57,7 +64,7 @@ static int same(const struct unit *unit, const uint8_t *packet, size_t len, int 
 }
 
 /* Where the last packet of a flow that has come is noted, as its number plus one. */
-static size_t *last_of(uint32_t flow)
+static size_t *last_of(uint64_t flow)
 {
     size_t i = flow % N_FLOWS;
 

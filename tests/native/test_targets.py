@@ -17,6 +17,7 @@ TARGETS = {
     "asan": {"gcc": "gcc"},
     "tsan": {"gcc": "gcc"},
     "sweep": {"gcc": "gcc"},
+    "prove": {"cbmc": "cbmc"},
     "fuzz": {"clang": "clang"},
     "cross-aarch64": {
         "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
