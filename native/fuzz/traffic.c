@@ -87,18 +87,9 @@ static struct recipe next_recipe(uint8_t shape)
 /* The vnet header that the kernel would give, but for what a record changes. */
 static struct virtio_net_hdr next_vnet(const struct recipe *recipe)
 {
-    uint8_t tcp = recipe->v6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4;
     uint16_t size = next16() % 4096;
     uint8_t change = next8();
-    struct virtio_net_hdr vnet = {
-        .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
-        .gso_type = size == 0     ? VIRTIO_NET_HDR_GSO_NONE
-                    : recipe->tcp ? tcp
-                                  : VIRTIO_NET_HDR_GSO_UDP_L4,
-        .gso_size = size,
-        .csum_start = recipe->v6 ? V6_HEADER_LEN : V4_HEADER_LEN,
-        .csum_offset = recipe->tcp ? TCP_CHECKSUM_AT : UDP_CHECKSUM_AT,
-    };
+    struct virtio_net_hdr vnet = vnet_for(recipe, size);
 
     switch (change % 80) {
     case SMALL_SIZE: vnet.gso_size = next8(); break;

@@ -82,3 +82,17 @@ size_t make_packet(uint8_t *packet, const struct recipe *recipe)
     put_be16(l4 + (recipe->tcp ? TCP_CHECKSUM_AT : UDP_CHECKSUM_AT), checksum || recipe->tcp ? checksum : 0xffff);
     return l4_at + l4_len;
 }
+
+struct virtio_net_hdr vnet_for(const struct recipe *recipe, uint16_t gso_size)
+{
+    uint8_t tcp = recipe->v6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4;
+    uint8_t type = recipe->tcp ? tcp : VIRTIO_NET_HDR_GSO_UDP_L4;
+
+    return (struct virtio_net_hdr){
+        .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+        .gso_type = gso_size ? type : VIRTIO_NET_HDR_GSO_NONE,
+        .gso_size = gso_size,
+        .csum_start = recipe->v6 ? V6_HEADER_LEN : V4_HEADER_LEN,
+        .csum_offset = recipe->tcp ? TCP_CHECKSUM_AT : UDP_CHECKSUM_AT,
+    };
+}

@@ -40,6 +40,10 @@ struct recipe {
 /* Write the packet; returns its bytes. */
 size_t make_packet(uint8_t *packet, const struct recipe *recipe);
 
+/* The vnet header that a device gives such a packet, to be cut into pieces of @gso_size bytes of payload; 0 for none.
+ */
+struct virtio_net_hdr vnet_for(const struct recipe *recipe, uint16_t gso_size);
+
 /* Add bytes to a sum of 16-bit words as RFC 1071 defines it, carry by carry. */
 uint16_t slow_sum(uint16_t sum, const uint8_t *data, size_t len);
 

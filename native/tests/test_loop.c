@@ -174,13 +174,7 @@ static const struct recipe bulk = {.tcp = 1, .flags = TCP_ACK, .port = 7, .paylo
 static void host_sends_super_packet(void)
 {
     static uint8_t bytes[VNET_LEN + MAX_PACKET_LEN];
-    struct virtio_net_hdr vnet = {
-        .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
-        .gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
-        .gso_size = 1000,
-        .csum_start = V4_HEADER_LEN,
-        .csum_offset = TCP_CHECKSUM_AT,
-    };
+    struct virtio_net_hdr vnet = vnet_for(&bulk, 1000);
     size_t len = make_packet(bytes + VNET_LEN, &bulk);
 
     memcpy(bytes, &vnet, sizeof vnet);

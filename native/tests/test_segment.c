@@ -8,23 +8,10 @@
 
 static uint8_t packet[MAX_PACKET_LEN], cut[MAX_PACKET_LEN];
 
-static struct virtio_net_hdr header_for(const struct recipe *recipe, uint16_t gso_size)
-{
-    uint8_t tcp_type = recipe->v6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4;
-
-    return (struct virtio_net_hdr){
-        .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
-        .gso_type = recipe->tcp ? tcp_type : VIRTIO_NET_HDR_GSO_UDP_L4,
-        .gso_size = gso_size,
-        .csum_start = recipe->v6 ? V6_HEADER_LEN : V4_HEADER_LEN,
-        .csum_offset = recipe->tcp ? TCP_CHECKSUM_AT : UDP_CHECKSUM_AT,
-    };
-}
-
 /* Cut what the recipe makes and compare each segment with what the recipe makes for its part. */
 static void check_cut(struct recipe recipe, uint16_t gso_size)
 {
-    struct virtio_net_hdr vnet = header_for(&recipe, gso_size);
+    struct virtio_net_hdr vnet = vnet_for(&recipe, gso_size);
     size_t len = make_packet(packet, &recipe), payload_len, rest = recipe.payload_len;
     struct recipe part = recipe;
     struct dp_super super;
@@ -74,7 +61,7 @@ static void test_segments(void)
 static void test_a_udp_checksum_is_never_zero(void)
 {
     struct recipe recipe = {.port = 1, .payload_len = 4};
-    struct virtio_net_hdr vnet = header_for(&recipe, 2);
+    struct virtio_net_hdr vnet = vnet_for(&recipe, 2);
     int found = 0;
 
     for (uint32_t i = 0; i < 65536; i++) {
@@ -94,7 +81,7 @@ static void test_a_udp_checksum_is_never_zero(void)
 static void test_what_cannot_be_cut(void)
 {
     struct recipe recipe = {.tcp = 1, .flags = TCP_ACK, .payload_len = 3000};
-    struct virtio_net_hdr good = header_for(&recipe, 1000), vnet;
+    struct virtio_net_hdr good = vnet_for(&recipe, 1000), vnet;
     size_t len = make_packet(packet, &recipe);
     struct dp_super super;
 
@@ -124,7 +111,7 @@ static void test_what_cannot_be_cut(void)
 static void test_the_length_of_the_headers_is_not_believed(void)
 {
     struct recipe recipe = {.tcp = 1, .flags = TCP_ACK, .options_len = 12, .payload_len = 3000};
-    struct virtio_net_hdr vnet = header_for(&recipe, 1000);
+    struct virtio_net_hdr vnet = vnet_for(&recipe, 1000);
     size_t len = make_packet(packet, &recipe);
     struct dp_super super;
 
@@ -135,7 +122,7 @@ static void test_the_length_of_the_headers_is_not_believed(void)
 static void test_checksum_complete(void)
 {
     struct recipe recipe = {.tcp = 1, .flags = TCP_ACK, .payload_len = 333};
-    struct virtio_net_hdr vnet = header_for(&recipe, 0);
+    struct virtio_net_hdr vnet = vnet_for(&recipe, 0);
     size_t len = make_packet(packet, &recipe);
 
     put_be16(packet + 36, dp_sum_pseudo_header(packet + 12, 4, PROTOCOL_TCP, len - V4_HEADER_LEN));
@@ -148,7 +135,7 @@ static void test_checksum_complete(void)
 static void test_where_a_checksum_may_go(void)
 {
     struct recipe recipe = {.payload_len = 333};
-    struct virtio_net_hdr vnet = header_for(&recipe, 0);
+    struct virtio_net_hdr vnet = vnet_for(&recipe, 0);
 
     for (recipe.v6 = 0; recipe.v6 <= 1; recipe.v6++) {
         size_t len = make_packet(packet, &recipe), header_len = dp_packet_header_len(packet);

@@ -70,19 +70,6 @@ static uint64_t counted(enum dp_verdict verdict)
     return engine->batch_worker->counters.packets[DP_DIRECTION_ENCAP][verdict];
 }
 
-static struct virtio_net_hdr vnet_for(const struct recipe *recipe, uint16_t gso_size)
-{
-    uint8_t tcp = recipe->v6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4;
-
-    return (struct virtio_net_hdr){
-        .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
-        .gso_type = recipe->tcp ? tcp : VIRTIO_NET_HDR_GSO_UDP_L4,
-        .gso_size = gso_size,
-        .csum_start = recipe->v6 ? V6_HEADER_LEN : V4_HEADER_LEN,
-        .csum_offset = recipe->tcp ? TCP_CHECKSUM_AT : UDP_CHECKSUM_AT,
-    };
-}
-
 /* Have the device hand out @n times a packet of a recipe. */
 static void give(const struct virtio_net_hdr *vnet, const struct recipe *recipe, size_t n)
 {
