@@ -3,8 +3,10 @@
 All calls block for a few milliseconds, so the node makes them in a thread. What the node sets up is in `device`.
 """
 
+import asyncio
 import errno
 import os
+import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ _IFA_F_UNUSABLE = 0x08 | 0x20 | 0x40  # DADFAILED, DEPRECATED and TENTATIVE
 _IFA_F_TEMPORARY = 0x01  # of an IPv6 address, RFC 8981; of an IPv4 address: another comes before it
 _IFA_F_PERMANENT = 0x80  # it has no end
 _SCOPE_GLOBAL = 0
+_NETLINK_SECONDS = 15.0
+"""So long may a few questions and their answers take, also where there are 100,000 routes."""
 _OVERLAY_KINDS = ("tun", "vxlan")
 _RT_TABLE_MAIN = 254
 _TX_DROPS = 8 + 3  # in /proc/net/dev: eight numbers of what was received, then bytes, packets, errors, drops
@@ -303,7 +307,7 @@ def route_text(ip: Any, route: Any) -> str:
 def netlink(attempt: str) -> Iterator[Any]:
     """A netlink socket; what goes wrong with it becomes one line about `attempt`."""
     try:
-        with IPRoute() as ip:
+        with _BoundedRoute() as ip, ip.bounded():
             yield ip
     except NetlinkError as error:
         if error.code == errno.EPERM:
@@ -311,3 +315,32 @@ def netlink(attempt: str) -> Iterator[Any]:
         raise NodeError(f"cannot {attempt}: {os.strerror(abs(error.code))}; see `ip link` and `ip route`") from error
     except OSError as error:
         raise NodeError(f"cannot {attempt}: {error.strerror or error}") from error
+    except RuntimeError as error:  # asyncio's, when its loop is stopped
+        raise NodeError(f"cannot {attempt}: the kernel's answer did not come through; trying again") from error
+
+
+class _BoundedRoute(IPRoute):  # type: ignore[misc]
+    """An IPRoute whose calls end. One that cannot take in an answer, as memory is short, waits for it for ever."""
+
+    def __init__(self) -> None:
+        self._running: asyncio.AbstractEventLoop | None = None
+        super().__init__()
+
+    def _setup_transport(self) -> None:
+        super()._setup_transport()
+        self._running = self.asyncore.event_loop  # which is the calling thread's, and another for each call
+
+    @contextmanager
+    def bounded(self) -> Iterator[None]:
+        """Interrupt what goes on for too long in a `with` block."""
+        timer = threading.Timer(_NETLINK_SECONDS, self._interrupt)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _interrupt(self) -> None:
+        if self._running is not None and not self._running.is_closed():
+            self._running.call_soon_threadsafe(self._running.stop)

@@ -56,6 +56,7 @@ _NUD_PERMANENT, _NTF_SELF = 0x80, 0x02
 _MESSAGES_AT_ONCE = 100
 """So many acknowledgements fit into the default receive buffer of a socket, with room to spare."""
 _DUMP_ATTEMPTS = 5
+_ANSWER_SECONDS = 15.0
 _GONE = (errno.ESRCH, errno.ENOENT, errno.ENODEV)
 
 
@@ -153,6 +154,7 @@ class Tables:
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         self._socket.bind((0, 0))
+        self._socket.settimeout(_ANSWER_SECONDS)
         self._sequence = 0
 
     def __enter__(self) -> Self:
@@ -230,7 +232,10 @@ class Tables:
 
     def _receive(self) -> list[tuple[int, int, int, bytes]]:
         """The messages of one datagram: type, flags, sequence number and body of each."""
-        data = self._socket.recv(1 << 17)
+        try:
+            data = self._socket.recv(1 << 17)
+        except OSError as error:
+            raise NodeError(f"cannot read the kernel's tables: {error.strerror or error}") from error
         messages, at = [], 0
         while at + _HEADER.size <= len(data):
             length, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)

@@ -6,6 +6,7 @@ one namespace:   eth0 192.0.2.1, 2001:db8::1 (default routes)   eth1 198.51.100.
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -218,3 +219,22 @@ def test_a_kernel_parameter_that_may_not_be_set_is_said(monkeypatch: pytest.Monk
     monkeypatch.setattr(netdev, "_SYSCTL", tmp_path)
     with pytest.raises(NodeError, match=r"cannot set /proc/sys/net/ipv4/ip_forward to 1: .*; run as root"):
         WishedState(forwarding_wishes([4], "eth0")).fulfil()
+
+
+NEVER_ANSWERED = """
+import asyncio.selector_events as events
+from dataplane import netdev
+from dataplane.errors import NodeError
+netdev._NETLINK_SECONDS = 0.2
+events._SelectorDatagramTransport._read_ready = lambda transport: transport._fatal_error(MemoryError())
+try:
+    netdev.external_interface()
+except NodeError as error:
+    print(error)
+"""
+
+
+def test_an_answer_that_never_comes_is_one_line(host: Namespace) -> None:
+    """As when there is no memory to take it in: pyroute2 has it lost then, and would wait for ever."""
+    said = host.run([sys.executable, "-I", "-c", NEVER_ANSWERED]).stdout
+    assert said.startswith("cannot find the external interface: the kernel's answer did not come through")
