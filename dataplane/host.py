@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -38,6 +39,9 @@ _log = logging.getLogger(__name__)
 
 _EVENT_GAP_SECONDS = 1.0
 """At the most so often the host is looked at because something there changed."""
+
+_STUCK = 60.0
+"""Looking after takes milliseconds; programs that hang are ended after half of this."""
 
 
 class NodeHost:
@@ -80,6 +84,7 @@ class NodeHost:
         self._remember = remember
         self._on_move = on_move
         self._lease: Lease | None = None
+        self._looked_at = time.monotonic()
         self._members: dict[str, frozenset[Address]] = {}
         # What the host is changed by: one at a time.
         self._changing = asyncio.Lock()
@@ -88,12 +93,16 @@ class NodeHost:
     def troubles(self) -> list[str]:
         """Why pods are cut off, or new pods cannot start; empty when all is well."""
         underlay = [self.underlay_trouble] if self.underlay_trouble else []
-        return underlay + self.wished.troubles(vital_only=True)
+        away = time.monotonic() - self._looked_at
+        is_stuck = self._lease is not None and away > self._options.iptables_resync + _STUCK
+        stuck = [f"nothing has been looked after for {away:.0f} s"] if is_stuck else []
+        return underlay + self.wished.troubles(vital_only=True) + stuck
 
     async def take_up(self, lease: Lease) -> None:
         """Set everything up for `lease`. NodeError if that cannot be."""
         async with self._changing:
             await in_thread(self._set_up, lease)
+        self._looked_at = time.monotonic()
         _log.info("ready: %s by %s", lease.subnets, backend_line(self.backend.report()))
         if self._options.firewall == "none":
             _log.warning("--firewall none: %s", WITHOUT_RULES)
@@ -118,6 +127,7 @@ class NodeHost:
                 if self._lease is not None:
                     async with self._changing:
                         moved = await in_thread(self._look)
+                    self._looked_at = time.monotonic()
                     if moved:
                         self._on_move(self.backend.attrs)
                 await asyncio.sleep(min(_EVENT_GAP_SECONDS, self._options.iptables_resync / 2))

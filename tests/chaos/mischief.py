@@ -4,7 +4,6 @@ import contextlib
 import random
 import resource
 import signal
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -112,13 +111,11 @@ def address_change(site: Site, rng: random.Random) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def store_locked(site: Site, rng: random.Random) -> Iterator[None]:
-    """Somebody holds the store's write lock."""
+def store_out_of_reach(site: Site, rng: random.Random) -> Iterator[None]:
+    """Nobody gets at the store."""
     del rng
-    with contextlib.closing(sqlite3.connect(site.directory / "leases.db", timeout=30)) as database:
-        database.execute("BEGIN EXCLUSIVE")
+    with site.store_out_of_reach():
         yield
-        database.rollback()
 
 
 @contextlib.contextmanager
@@ -150,6 +147,6 @@ ALL: tuple[Mischief, ...] = (
     link_flap,
     mtu_change,
     address_change,
-    store_locked,
+    store_out_of_reach,
     hostile_host,
 )

@@ -1,6 +1,7 @@
 """Five nodes with a pod each, pods that never stop talking, and a supervisor that starts nodes again."""
 
 import contextlib
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,7 +15,8 @@ from dataplane.lab.overlay import Daemon, Overlay
 from dataplane.lab.ping import Pinger
 from dataplane.lab.topology import Lab, Pod
 from tests.chaos.shim import Shim
-from tests.cluster.site import Flow
+from tests.cluster.site import Flow, etcd_members, store_url
+from tests.stores.etcd_server import EtcdMember
 
 SETTLE_SECONDS = 60.0
 """So long may it take until all is well after the last mischief, on a busy machine; usually it is one second."""
@@ -27,12 +29,15 @@ MOST_DESCRIPTORS, MOST_THREADS = 64, 24
 class Site:
     """The nodes, each with what can be made wrong for it. A context manager."""
 
-    def __init__(self, directory: Path, library: Path) -> None:
+    def __init__(self, directory: Path, library: Path, *, with_etcd: bool = False) -> None:
+        """Keep all files in `directory`. The store is etcd on a host of its own, or an SQLite file."""
         self.directory = directory
         self.lab = Lab(versions=(4,))
         self.overlays: list[Overlay] = []
         self.daemons: list[Daemon] = []
         self.shims: list[Shim] = []
+        self._with_etcd = with_etcd
+        self._etcd: EtcdMember | None = None
         self._library = library
         self._stack = ExitStack()
         self._before: dict[tuple[int, int], dict[str, Any]] = {}
@@ -40,12 +45,17 @@ class Site:
     def __enter__(self) -> Self:
         with self._stack:
             self._stack.enter_context(self.lab)
+            if self._with_etcd:
+                self._stack.enter_context(self.lab.underlay.entered())  # where the test can talk to it
+                (self._etcd,) = self._stack.enter_context(etcd_members(self.lab, self.directory, 1))
             flags = ["--iptables-resync=1", "--lease-seconds=600"]
             for number, engine in enumerate(ENGINES):
                 shims = self.directory / f"shim{number}"
                 shims.mkdir()
                 self.shims.append(Shim(self._library, shims))
                 overlay = Overlay(self.lab, self.directory, engine=engine, flags=flags, name_address=False)
+                if self._etcd is not None:
+                    overlay.store = store_url([self._etcd])
                 self.overlays.append(self._stack.enter_context(overlay))
                 self.daemons.append(self._start(number, first=True))
             for daemon in self.daemons:
@@ -72,6 +82,20 @@ class Site:
             for flow in flows:
                 stack.callback(flow.start().stop)
             yield
+
+    @contextlib.contextmanager
+    def store_out_of_reach(self) -> Iterator[None]:
+        """etcd is killed and started again; somebody holds the write lock of the SQLite file."""
+        if self._etcd is not None:
+            self._etcd.kill()
+            yield
+            self._etcd.start()
+            self._etcd.wait()
+            return
+        with contextlib.closing(sqlite3.connect(self.directory / "leases.db", timeout=30)) as database:
+            database.execute("BEGIN EXCLUSIVE")
+            yield
+            database.rollback()
 
     def supervise(self, seconds: float) -> None:
         """Start nodes again that end, for so long. It has to be this thread, with which the kernel ends them."""
@@ -106,6 +130,7 @@ class Site:
 
     def _start(self, number: int, *, first: bool = False) -> Daemon:
         node = self.lab.add_node() if first else self.daemons[number].node
+        self.shims[number].set(refuse_size=0)  # an interpreter that has none cannot even start
         with self.shims[number].within():
             return self.overlays[number].start(node)
 
@@ -125,9 +150,20 @@ class Site:
                 return f"{daemon.node.name} is {status['phase']}, {status['lease']}, {status['store']}"
             if status["host"]["troubles"] or status["host"]["lesser_troubles"]:
                 return f"{daemon.node.name} has troubles: {status['host']}"
+            if differences := self._differences(number):
+                return f"{daemon.node.name} has not seen yet: {differences}"
             if sum(peer["reachable"] for peer in status["peers"]) != len(self.daemons) - 1:
                 return f"{daemon.node.name} knows {len(status['peers'])} peers"
         return self._unreachable()
+
+    def _differences(self, number: int) -> dict[str, str]:
+        """What on the host is not as the node has set it up, at this moment."""
+        try:
+            client = ControlClient(self.daemons[number].directory / "run" / "control.sock")
+            found = client.request("GET", "/v1/host")["differences"]
+        except NodeError as error:
+            return {"the control socket": str(error)}
+        return {what: difference for what, difference in found.items() if difference}
 
     def _unreachable(self) -> str:
         for source in self.pods:
