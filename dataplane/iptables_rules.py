@@ -3,11 +3,12 @@
 Chains of ours are entered from the built-in ones, all of a family in one iptables-restore:
 
     nat     POSTROUTING -> FLANNEL-POSTRTG
-    filter  FORWARD -> FLANNEL-FWD; FORWARD, INPUT -> UDPLANE-PODS -> UDPLANE-GUARD <- OUTPUT
-    raw     PREROUTING -> UDPLANE-GUARD
+    filter  FORWARD -> FLANNEL-FWD
+    mangle  FORWARD, INPUT -> UDPLANE-PODS -> UDPLANE-GUARD <- PREROUTING, POSTROUTING
 
-Entries of the guard come first in their chains, since others let pods' packets through. There are no sets without
-ipset(8), so UDPLANE-GUARD has one line a member; only datagrams for the overlay port get there.
+The guard is not in the filter table, where an accept of others that comes first is the last word: Docker and kube-proxy
+put theirs there anew at each start. In mangle they mark packets and accept none. There are no sets without ipset(8), so
+UDPLANE-GUARD has one line a member; only datagrams for the overlay port get there.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -128,16 +129,15 @@ def _add_guard(tables: dict[str, _Table], guard: Guard) -> None:
     """The guard's part of the tables of the underlay's family."""
     to_port = f"-p udp -m udp --dport {guard.port}"
     members = [f"-d {member} -j DROP" for member in sorted(guard.members, key=int)]
-    filters = tables.setdefault("filter", _Table())
-    filters.chains |= {_PODS: [f"-s {network} -j {_GUARD}" for network in guard.networks], _GUARD: members}
-    filters.first += [f"{parent} {to_port} -j {_PODS}" for parent in ("FORWARD", "INPUT")]
-    filters.first += [
-        f"OUTPUT {to_port} -m owner --uid-owner {first}-{last} -j {_GUARD}" for first, last in guard.foreign_uids
+    table = tables.setdefault("mangle", _Table())
+    table.chains |= {_PODS: [f"-s {network} -j {_GUARD}" for network in guard.networks], _GUARD: members}
+    table.first += [f"{parent} {to_port} -j {_PODS}" for parent in ("FORWARD", "INPUT")]
+    # Not at OUTPUT, which comes before the destination is translated.
+    table.first += [
+        f"POSTROUTING {to_port} -m owner --uid-owner {first}-{last} -j {_GUARD}" for first, last in guard.foreign_uids
     ]
     if guard.checks_sources:
-        raw = tables.setdefault("raw", _Table())
-        raw.chains[_GUARD] = members
-        raw.first.append(f"PREROUTING ! -i {guard.interface} {to_port} -m rpfilter --invert -j {_GUARD}")
+        table.first.append(f"PREROUTING ! -i {guard.interface} {to_port} -m rpfilter --invert -j {_GUARD}")
 
 
 def _restore_text(table: str, present: Sequence[str], wanted: _Table) -> str:

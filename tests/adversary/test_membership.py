@@ -141,6 +141,21 @@ def test_a_pod_cannot_speak_for_any_node_to_another(overlay: Overlay) -> None:
         assert not arrives(far, lambda: run(near.netns, RAW, str(node2.node.address(4)), outer))  # noqa: B023
 
 
+def test_rules_of_others_do_not_let_them_through(overlay: Overlay) -> None:
+    """Docker and kube-proxy put entries that accept before all others, whenever they start."""
+    node1, node2 = overlay.daemons
+    near, far = node1.node.pods[0], node2.node.pods[0]
+    to, packet = str(node2.node.address(4)), inner(near, far)
+    before = guarded(node1)
+    for chain in ("INPUT", "FORWARD", "OUTPUT"):
+        node1.node.netns.run(["iptables", "-I", chain, "-j", "ACCEPT"])
+    assert not arrives(far, lambda: run(near.netns, SEND, to, str(DEFAULT_PORT), packet))
+    assert not arrives(far, lambda: run(node1.node.netns, SEND, to, str(DEFAULT_PORT), packet, user=NOBODY))
+    for chain in ("INPUT", "FORWARD", "OUTPUT"):
+        node1.node.netns.run(["iptables", "-D", chain, "-j", "ACCEPT"])
+    assert guarded(node1) == before + 2
+
+
 def test_a_stranger_on_the_underlay_is_counted(overlay: Overlay, stranger: Node) -> None:
     node1, node2 = overlay.daemons
     near, far = node1.node.pods[0], node2.node.pods[0]
