@@ -10,6 +10,7 @@ needs. So each is tried, and what it says is told. A host that has neither can d
 price that is said (`WITHOUT_RULES`).
 """
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -68,7 +69,7 @@ class Firewall:
         self._guard = guard
         self._choice = choice
         self._expected = ""
-        self._guarded = 0
+        self._guarded = self._last_guarded = 0
 
     @property
     def leftovers(self) -> Leftovers:
@@ -112,8 +113,10 @@ class Firewall:
             self.fulfil()
 
     def guarded(self) -> int:
-        """Packets to members that the guard has dropped since the start."""
-        return self._guarded + (self.manager.guarded() if self.manager is not None else 0)
+        """Packets to members that the guard has dropped since the start. Runs a program; any thread may ask."""
+        with contextlib.suppress(NodeError):
+            self._last_guarded = self._guarded + (self.manager.guarded() if self.manager is not None else 0)
+        return self._last_guarded
 
     def _wanted(self) -> bool:
         return self._choice != "none" and bool(self._rules or self._guard)

@@ -105,11 +105,13 @@ class Node:
     def _serve(self, stack: ExitStack, loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
         """Open the control socket and, if asked for, the health check."""
 
-        async def collect() -> dict[str, Any]:
-            return node_status(self._state)
+        async def collect(guard_dropped: int) -> dict[str, Any]:
+            return node_status(self._state, guard_dropped)
 
         def status() -> control.Answer:
-            return HTTPStatus.OK, asyncio.run_coroutine_threadsafe(collect(), loop).result(_ANSWER_SECONDS)
+            firewall = self._state.host.firewall if self._state.host is not None else None
+            collected = collect(firewall.guarded() if firewall is not None else 0)
+            return HTTPStatus.OK, asyncio.run_coroutine_threadsafe(collected, loop).result(_ANSWER_SECONDS)
 
         def request_stop() -> control.Answer:
             loop.call_soon_threadsafe(stop)

@@ -33,8 +33,8 @@ class NodeState:
     membership: Membership | None = None
 
 
-def node_status(state: NodeState) -> dict[str, Any]:
-    """Everything about a node; called in the thread of its event loop."""
+def node_status(state: NodeState, guard_dropped: int = 0) -> dict[str, Any]:
+    """Everything about a node; called in the thread of its event loop, which may not wait for `guard_dropped`."""
     host, membership = state.host, state.membership
     counters = host.backend.counters() if host is not None else None
     refused = membership.table.refused.values() if membership is not None and membership.table is not None else ()
@@ -51,7 +51,7 @@ def node_status(state: NodeState) -> dict[str, Any]:
             "ignored": dict(membership.ignored) if membership is not None else {},
         },
         "backend": host.backend.report() if host is not None else None,
-        "firewall": _firewall(state.options, host),
+        "firewall": _firewall(state.options, host) | {"guard_dropped": guard_dropped},
         "host": _host(host),
         "subnet_file": str(state.options.subnet_file),
         "peers": _peers(host, membership),
@@ -117,7 +117,6 @@ def _firewall(options: NodeOptions, host: NodeHost | None) -> dict[str, Any]:
         "masquerade": options.ip_masq,
         "forward": options.iptables_forward_rules,
         "guard": host is not None and host.backend.port is not None and options.firewall != "none",
-        "guard_dropped": firewall.guarded() if firewall is not None else 0,
         "guard_lacking": firewall.lacking if firewall is not None else "",
     }
 
