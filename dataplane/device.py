@@ -23,15 +23,14 @@ from dataplane.errors import NodeError
 from dataplane.leftovers import NOTHING, Leftovers
 from dataplane.netdev import (
     FAMILY,
-    destination,
     link_index,
     local_address,
     main_routes,
     netlink,
     read_sysctl,
-    route_text,
     write_sysctl,
 )
+from dataplane.rtnetlink import MainRoute
 from dataplane.wishes import Wish
 
 TX_QUEUE_LEN = 2000
@@ -178,12 +177,11 @@ class NetworkRoutes(_HostWish):
 
     def difference(self) -> str:
         """The route that is missing or has another source, or one of an earlier network config."""
-        with netlink(f"read the routes of {self.device}") as ip:
-            present = self._present(ip, next(iter(ip.link_lookup(ifname=self.device)), 0))
+        present = self._present()
         for network, source in self.sources.items():
             if network not in present:
                 return f"(the route to {network}) was gone"
-            if present[network].get_attr("RTA_PREFSRC") != str(source):
+            if present[network].source != source:
                 return f"(the route to {network}) had another source"
         stale = self._stale(present)
         return f"led to {stale[0]} as well" if stale else ""
@@ -192,24 +190,23 @@ class NetworkRoutes(_HostWish):
         """Put the routes there. NodeError if somebody else's is in the place of one."""
         with netlink(f"set the routes of {self.device}") as ip:
             index = link_index(ip, self.device)
-            for network in self._stale(self._present(ip, index)):
+            for network in self._stale(self._present()):
                 ip.route("del", dst=str(network), oif=index, family=FAMILY[network.version])
             for network, source in self.sources.items():
-                others = [r for r in main_routes(ip, network.version) if destination(r) == network]
-                for route in others:
-                    if route.get_attr("RTA_OIF") != index:
+                for route in main_routes(network.version):
+                    if route.length == network.prefixlen and route.device != index and route.destination == network:
                         raise NodeError(
-                            f"{route_text(ip, route)} is in the place of the pod network's own by {self.device}; "
+                            f"{route} is in the place of the pod network's own by {self.device}; "
                             "remove it, or choose a Network that is used for nothing else"
                         )
                 ip.route("replace", dst=str(network), oif=index, prefsrc=str(source), proto=_RTPROT_STATIC)
 
-    def _present(self, ip: Any, index: int) -> dict[Network, Any]:
-        routes = [route for version in (4, 6) for route in main_routes(ip, version)]
-        return {destination(route): route for route in routes if route.get_attr("RTA_OIF") == index}
+    def _present(self) -> dict[Network, MainRoute]:
+        routes = [route for version in (4, 6) for route in main_routes(version, device=self.device)]
+        return {route.destination: route for route in routes}
 
-    def _stale(self, present: Mapping[Network, Any]) -> list[Network]:
-        return [n for n, r in present.items() if n not in self.sources and r["proto"] == _RTPROT_STATIC]
+    def _stale(self, present: Mapping[Network, MainRoute]) -> list[Network]:
+        return [n for n, r in present.items() if n not in self.sources and r.protocol == _RTPROT_STATIC]
 
 
 @dataclass(frozen=True, slots=True)

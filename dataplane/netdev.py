@@ -6,11 +6,12 @@ All calls block for a few milliseconds, so the node makes them in a thread. What
 import asyncio
 import errno
 import os
+import socket
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from dataplane.addresses import Address, Network
 from dataplane.errors import NodeError
+from dataplane.rtnetlink import MainRoute, Tables
 
 FAMILY = {4: 2, 6: 10}
 """AF_INET and AF_INET6."""
@@ -190,25 +192,12 @@ def forget_path_mtu(address: Address) -> None:
 
 def device_routes(name: str) -> list[Network]:
     """The destinations of the main table's routes through the device `name`."""
-    with netlink(f"read the routes of {name}") as ip:
-        return [
-            destination(route)
-            for index in ip.link_lookup(ifname=name)
-            for version in (4, 6)
-            for route in main_routes(ip, version, index)
-        ]
+    return [route.destination for version in (4, 6) for route in main_routes(version, device=name)]
 
 
 def on_link_networks(name: str) -> list[Network]:
     """The networks whose hosts are on the link of the interface `name`: those it has routes to without a gateway."""
-    with netlink(f"read the routes of {name}") as ip:
-        return [
-            destination(route)
-            for index in ip.link_lookup(ifname=name)
-            for version in (4, 6)
-            for route in main_routes(ip, version, index)
-            if route["dst_len"] and not route.get_attr("RTA_GATEWAY") and not route.get_attr("RTA_VIA")
-        ]
+    return [route.destination for version in (4, 6) for route in main_routes(version, device=name) if route.on_link]
 
 
 def _parse_address(text: str) -> Address | None:
@@ -283,24 +272,17 @@ def link_kind(link: Any) -> str:
     return str(info.get_attr("IFLA_INFO_KIND")) if info else ""
 
 
-def main_routes(ip: Any, version: int, index: int | None = None) -> list[Any]:
-    """The routes of the main table, all or those through the interface `index`."""
-    by_device = {} if index is None else {"oif": index}
-    return list(ip.get_routes(family=FAMILY[version], table=_RT_TABLE_MAIN, **by_device))
-
-
-def destination(route: Any) -> Network:
-    """Where a route leads."""
-    kind = IPv4Network if route["family"] == FAMILY[4] else IPv6Network
-    return kind((route.get_attr("RTA_DST") or 0, route["dst_len"]))
-
-
-def route_text(ip: Any, route: Any) -> str:
-    """A route for people: `the route 10.5.7.0/24 via 192.0.2.1 dev eth1`."""
-    gateway = route.get_attr("RTA_GATEWAY")
-    names = [str(ip.get_links(index)[0].get_attr("IFLA_IFNAME")) for index in _outgoing(route)]
-    via = f" via {gateway}" if gateway else ""
-    return f"the route {destination(route)}{via}" + (f" dev {' and '.join(names)}" if names else "")
+def main_routes(version: int, *, protocol: int = 0, device: str = "") -> list[MainRoute]:
+    """The routes of the main table, all or those of a protocol, all or those through the interface `device`."""
+    try:
+        index = socket.if_nametoindex(device) if device else 0
+    except OSError:
+        return []
+    try:
+        with Tables() as tables:
+            return list(tables.main_routes(version, protocol=protocol, device=index))
+    except OSError as error:
+        raise NodeError(f"cannot read the routes: {error.strerror}") from error
 
 
 @contextmanager

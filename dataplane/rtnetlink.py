@@ -15,12 +15,13 @@ that the node made. Numbers are in host byte order, addresses in network order (
 neighbour.h).
 """
 
+import contextlib
 import errno
 import os
 import socket
 import struct
 import sys
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Self
@@ -47,8 +48,8 @@ _NEWNEIGH, _DELNEIGH, _GETNEIGH = 28, 29, 30
 _REQUEST, _ACK, _DUMP, _REPLACE, _EXCLUSIVE, _CREATE = 0x1, 0x4, 0x300, 0x100, 0x200, 0x400
 _DUMP_INTERRUPTED = 0x10
 
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
-_FLAGS = -1  # no attribute of the kernel's
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_TABLE, _RTA_VIA = 1, 4, 5, 7, 15, 18
+_SOL_NETLINK, _GET_STRICT_CHK = 270, 12  # the kernel filters dumps, from 4.20 on
 _RT_TABLE_MAIN, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, _RTNH_F_ONLINK = 254, 0, 1, 4
 _NDA_DST, _NDA_LLADDR = 1, 2
 _NUD_PERMANENT, _NTF_SELF = 0x80, 0x02
@@ -89,6 +90,50 @@ class Route:
         body += _attribute(_RTA_DST, self.destination.network_address.packed)
         body += _attribute(_RTA_GATEWAY, self.gateway.packed) + _attribute(_RTA_OIF, struct.pack("=i", self.device))
         return _DELROUTE if delete else _NEWROUTE, body
+
+
+@dataclass(frozen=True, slots=True)
+class MainRoute:
+    """A route of the main table, whoever made it. `device` is 0 where several hops share it.
+
+    What is dear is worked out when it is asked for: a router of the Internet has a million routes.
+    """
+
+    version: int
+    length: int
+    protocol: int
+    flags: int
+    attributes: Mapping[int, bytes]
+
+    def __str__(self) -> str:
+        """For people: `the route 10.5.7.0/24 via 192.0.2.1 dev eth1`."""
+        gateway = self.attributes.get(_RTA_GATEWAY)
+        text = f"the route {self.destination}" + (f" via {address_of(gateway)}" if gateway else "")
+        try:
+            return f"{text} dev {socket.if_indextoname(self.device)}"
+        except OSError:
+            return text
+
+    @property
+    def destination(self) -> Network:
+        """Where it leads."""
+        return network_of(self.attributes.get(_RTA_DST) or bytes(4 if self.version == 4 else 16), self.length)
+
+    @property
+    def device(self) -> int:
+        """The index of its interface."""
+        return _number(self.attributes.get(_RTA_OIF))
+
+    @property
+    def source(self) -> Address | None:
+        """The address that packets of this host get."""
+        found = self.attributes.get(_RTA_PREFSRC)
+        return address_of(found) if found else None
+
+    @property
+    def on_link(self) -> bool:
+        """Whether it leads to hosts of the link itself."""
+        return bool(self.length) and not self.attributes.keys() & {_RTA_GATEWAY, _RTA_VIA}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +200,8 @@ class Tables:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         self._socket.bind((0, 0))
         self._socket.settimeout(_ANSWER_SECONDS)
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(_SOL_NETLINK, _GET_STRICT_CHK, 1)
         self._sequence = 0
 
     def __enter__(self) -> Self:
@@ -195,11 +242,11 @@ class Tables:
         by_destination = {route.destination: route for route in wanted}
         found = {}
         for version in {route.destination.version for route in wanted}:
-            for destination, protocol, attributes in self._main_routes(version):
-                route = by_destination.get(destination)
-                gateway, device = attributes.get(_RTA_GATEWAY, b""), _number(attributes.get(_RTA_OIF))
+            for other in self.main_routes(version):
+                route = by_destination.get(other.destination)
+                gateway, device = other.attributes.get(_RTA_GATEWAY, b""), other.device
                 leads_there = route is not None and (gateway, device) == (route.gateway.packed, route.device)
-                if route is not None and protocol != ROUTE_PROTOCOL and not leads_there:
+                if route is not None and other.protocol != ROUTE_PROTOCOL and not leads_there:
                     via = f" via {address_of(gateway)}" if len(gateway) in (4, 16) else ""
                     found[route] = f"another route{via}"
         return found
@@ -268,19 +315,23 @@ class Tables:
                 bodies.append(body)
 
     def _routes(self, version: int) -> Iterator[Route]:
-        for destination, protocol, found in self._main_routes(version):
-            if protocol == ROUTE_PROTOCOL and found.keys() >= {_RTA_GATEWAY, _RTA_OIF}:
-                gateway, device = address_of(found[_RTA_GATEWAY]), _number(found[_RTA_OIF])
-                yield Route(destination, gateway, device, bool(_number(found[_FLAGS]) & _RTNH_F_ONLINK))
+        for route in self.main_routes(version, protocol=ROUTE_PROTOCOL):
+            if route.attributes.keys() >= {_RTA_DST, _RTA_GATEWAY, _RTA_OIF}:
+                gateway = address_of(route.attributes[_RTA_GATEWAY])
+                yield Route(route.destination, gateway, route.device, bool(route.flags & _RTNH_F_ONLINK))
 
-    def _main_routes(self, version: int) -> Iterator[tuple[Network, int, dict[int, bytes]]]:
-        """Destination, protocol and attributes of the main table's routes; the flags are the attribute `_FLAGS`."""
-        for body in self._dump(_GETROUTE, _ROUTE.pack(FAMILY[version], *[0] * 8)):
-            _, length, _, _, _, protocol, _, _, flags = _ROUTE.unpack_from(body)
-            found = _attributes(body, _ROUTE.size)
-            if _RTA_DST in found and _number(found.get(_RTA_TABLE)) == _RT_TABLE_MAIN:
-                found[_FLAGS] = flags.to_bytes(4, sys.byteorder)
-                yield network_of(found[_RTA_DST], length), protocol, found
+    def main_routes(self, version: int, *, protocol: int = 0, device: int = 0) -> Iterator[MainRoute]:
+        """The main table's routes, all or those of a protocol (rtm_protocol), all or those by an interface.
+
+        The kernel leaves out the others where it can, so that little is read on a host with very many.
+        """
+        by_device = _attribute(_RTA_OIF, struct.pack("=i", device)) if device else b""
+        for body in self._dump(_GETROUTE, _ROUTE.pack(FAMILY[version], *[0] * 4, protocol, *[0] * 3) + by_device):
+            family, length, _, _, _, found_protocol, _, _, flags = _ROUTE.unpack_from(body)
+            route = MainRoute(_VERSION[family], length, found_protocol, flags, _attributes(body, _ROUTE.size))
+            wanted = protocol in (0, found_protocol) and device in (0, route.device)
+            if wanted and _number(route.attributes.get(_RTA_TABLE)) == _RT_TABLE_MAIN:
+                yield route
 
     def _neighbours(self, family: int) -> Iterator[Neighbour | ForwardingEntry]:
         for body in self._dump(_GETNEIGH, _NEIGHBOUR.pack(family, 0, 0, 0, 0)):

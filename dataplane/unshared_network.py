@@ -13,7 +13,8 @@ from typing import Any
 from dataplane.addresses import Network
 from dataplane.errors import NodeError
 from dataplane.leftovers import NOTHING, Leftovers
-from dataplane.netdev import destination, link_kind, main_routes, netlink
+from dataplane.netdev import link_kind, main_routes, netlink
+from dataplane.rtnetlink import MainRoute
 
 _RTPROT_KERNEL = 2
 _POD_PORTS = ("veth", "tun")
@@ -46,21 +47,21 @@ class UnsharedNetworks:
         """The first LAN inside, with its interface."""
         with netlink("read the networks of this host's links") as ip:
             links = {int(link["index"]): link for link in ip.get_links()}
-            for version in (4, 6):
-                for route in main_routes(ip, version):
-                    link = links.get(route.get_attr("RTA_OIF"))
-                    if link is not None and self._is_inside(route) and self._is_lan(link, links.values()):
-                        return f"is used by {link.get_attr('IFLA_IFNAME')}, whose link has {destination(route)}"
+        for version in (4, 6):
+            for route in main_routes(version, protocol=_RTPROT_KERNEL):
+                link = links.get(route.device)
+                if link is not None and self._is_inside(route) and self._is_lan(link, links.values()):
+                    return f"is used by {link.get_attr('IFLA_IFNAME')}, whose link has {route.destination}"
         return ""
 
     def fulfil(self) -> None:
         """Nobody can make it so: NodeError."""
         raise NodeError(f"{self.what} {self.difference()}; choose a Network that is used for nothing else")
 
-    def _is_inside(self, route: Any) -> bool:
+    def _is_inside(self, route: MainRoute) -> bool:
         """Whether a route is that of a link with several hosts, which is in a pod network or has one in it."""
-        lan = destination(route)
-        if route["proto"] != _RTPROT_KERNEL or lan.prefixlen == lan.max_prefixlen:
+        lan = route.destination
+        if lan.prefixlen == lan.max_prefixlen:
             return False
         return any(lan.version == network.version and lan.overlaps(network) for network in self.networks)
 

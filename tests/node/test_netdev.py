@@ -19,7 +19,9 @@ from dataplane.device import TX_QUEUE_LEN, device_wishes, forwarding_wishes
 from dataplane.errors import NodeError
 from dataplane.lab.netns import Namespace
 from dataplane.lab.topology import QUIET_IPV6
+from dataplane.rtnetlink import Tables
 from dataplane.tun import TunDevice
+from dataplane.unshared_network import UnsharedNetworks
 from dataplane.wishes import WishedState
 
 V4, V6 = ip_address("10.5.52.0"), ip_address("fd00:5:0:34::")
@@ -178,6 +180,25 @@ def test_a_route_of_the_operator_on_the_tun_stays(host: Namespace, tun: str) -> 
     host.ip(f"route add 172.16.0.0/12 dev {tun} proto 99")
     configure(tun, [V4], NETWORKS[:1], 1372)
     assert any(route["dst"] == "172.16.0.0/12" for route in shown("-4", "route", "show", "dev", tun))
+
+
+def test_routes_of_others_are_not_read_when_ours_are_looked_after(
+    host: Namespace, tun: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A router of the Internet has a million routes, and is looked after each second."""
+    configure(tun, [V4, V6], NETWORKS, 1372)
+    host.ip(*(f"route add 20.0.{i // 256}.{i % 256}/32 via 192.0.2.77" for i in range(1000)))
+    n_read, dump = [], Tables._dump
+
+    def counted(tables: Tables, kind: int, body: bytes) -> list[bytes]:
+        bodies = dump(tables, kind, body)
+        n_read.append(len(bodies))
+        return bodies
+
+    monkeypatch.setattr(Tables, "_dump", counted)
+    wished = WishedState([UnsharedNetworks(tuple(NETWORKS), [tun]), *device_wishes(tun, [V4, V6], NETWORKS, 1372)])
+    assert not any(wished.differences().values())
+    assert 0 < sum(n_read) < 50
 
 
 def test_a_device_too_small_for_ipv6_is_made_fit(host: Namespace, tun: str) -> None:
