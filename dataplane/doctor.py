@@ -5,6 +5,7 @@ check reads and never changes anything. The checks work beside a running node as
 """
 
 import asyncio
+import contextlib
 import os
 import platform
 import socket
@@ -99,7 +100,7 @@ def examine(options: NodeOptions, store_options: StoreOptions) -> list[Finding]:
         findings.append(Finding("FAIL", "store", str(error), "correct what the message names; see --store"))
     interface = None
     try:
-        interface = netdev.external_interface(options.iface, options.public_ip)
+        interface = netdev.external_interface(options.iface, options.public_ip, _own_devices(options))
     except NodeError as error:
         findings.append(Finding("FAIL", "interface", str(error), "see --iface and --public-ip"))
     host = Host(options, config, refused, interface, _ask_node(options))
@@ -134,6 +135,14 @@ async def _ask_store(
         raise NodeError(f"{options.store} did not answer within {_STORE_SECONDS:.0f} s") from error
     finally:
         await store.close()
+
+
+def _own_devices(options: NodeOptions) -> set[str]:
+    """The overlay's devices, by which a default route may lead."""
+    with contextlib.suppress(NodeError):
+        record = RunDirectory(options.run_dir).recall()
+        return {options.tun, *(record.leftovers.devices if record is not None else ())}
+    return {options.tun}
 
 
 def _ask_node(options: NodeOptions) -> Mapping[str, str] | None:
@@ -252,10 +261,13 @@ def _check_rules(host: Host) -> Iterator[Finding]:
     if host.options.firewall == "none":
         yield Finding("WARN", "rules", firewall.WITHOUT_RULES, "leave --firewall none out where nft or iptables work")
         return
-    usable = [manager.name for manager in firewall.managers()]
+    choice = "" if host.options.firewall == "auto" else host.options.firewall
+    managers = firewall.managers(try_iptables=choice == "iptables")
+    usable = [manager.name for manager in managers if manager.name.startswith(choice)]
     if not usable:
-        remedy = "on Debian: apt-get install nftables; or start the node with --firewall none"
-        yield Finding("FAIL", "rules", f"nothing can hold rules: {'; '.join(firewall.complaints())}", remedy)
+        remedy = f"on Debian: apt-get install {choice or 'nftables'}; or start the node with --firewall none"
+        what = f"{choice} cannot" if choice else "nothing can"
+        yield Finding("FAIL", "rules", f"{what} hold rules: {'; '.join(firewall.complaints(choice))}", remedy)
         return
     yield Finding("OK", "rules", f"{' and '.join(usable)} can hold rules")
     for chain in base_chains("forward"):

@@ -33,7 +33,7 @@ from dataplane.rules import Guard, RuleSet, forward_rules, masquerade_rules
 from dataplane.subnet import NetworkConfig
 from dataplane.subnet_file import SubnetFile, WrittenSubnetFile
 from dataplane.unshared_network import UnsharedNetworks
-from dataplane.wishes import Wish, WishedState
+from dataplane.wishes import Quiet, Wish, WishedState
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +75,7 @@ class NodeHost:
         self.wished = WishedState([])
         self.firewall: Firewall | None = None
         self.underlay_trouble = ""
+        self._quiet = Quiet()
         self._options = options
         self._interface = interface
         self._networks = Subnets(
@@ -202,12 +203,13 @@ class NodeHost:
                 self._interface = found
                 self._wish_for(self._lease).fulfil()
         except NodeError as error:
-            if str(error) != self.underlay_trouble:
+            if str(error) != self.underlay_trouble and self._quiet.may_say(str(error)):
                 _log.error("no underlay: %s; looking again until there is one", error)
             self.underlay_trouble = str(error)
         else:
-            if self.underlay_trouble:
-                _log.info("there is an underlay again: %s", _described(found))
+            back = f"there is an underlay again: {_described(found)}"
+            if self.underlay_trouble and self._quiet.may_say(back):
+                _log.info("%s", back)
             self.underlay_trouble = ""
 
     def _external_interface(self) -> netdev.ExternalInterface:
@@ -218,9 +220,14 @@ class NodeHost:
             if now.address in same.addresses:
                 in_use_first = sorted(same.addresses, key=lambda address: address not in now.addresses)
                 return replace(same, address=now.address, addresses=tuple(in_use_first))
-        if now.address == options.public_ip:
-            raise NodeError(f"{now.name} has lost the address {now.address}, which --public-ip names")
-        return netdev.external_interface(options.iface, options.public_ip, own=list(self.wished.leftovers().devices))
+        own = list(self.wished.leftovers().devices)
+        if now.address != options.public_ip:
+            return netdev.external_interface(options.iface, options.public_ip, own)
+        with contextlib.suppress(NodeError):
+            other = netdev.external_interface(options.iface, options.public_ip, own)
+            if other.address == options.public_ip:
+                return other
+        raise NodeError(f"{now.name} has lost the address {now.address}, which --public-ip names")
 
     def _packets_stopped(self, error: Exception) -> None:
         """Look at once at what stopped them; what looking after cannot mend ends the node."""

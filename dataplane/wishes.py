@@ -40,6 +40,23 @@ _HOST_MANAGERS = {
 """Programs that change devices, rules and kernel parameters by themselves, as /proc/PID/comm has them."""
 
 
+class Quiet:
+    """Says the same thing once in QUIET_SECONDS: what comes and goes does not fill the log."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._said: dict[str, float] = {}
+
+    def may_say(self, text: str) -> bool:
+        """Whether it is time to say `text`, which is then taken for said."""
+        now = self._clock()
+        self._said = {old: at for old, at in self._said.items() if now - at < QUIET_SECONDS}
+        if text in self._said:
+            return False
+        self._said[text] = now
+        return True
+
+
 class Wish(Protocol):
     """One thing on the host. The methods block for milliseconds, and are called one at a time."""
 
@@ -84,6 +101,7 @@ class WishedState:
     def __init__(self, wishes: Iterable[Wish], clock: Callable[[], float] = time.monotonic) -> None:
         self.wishes: Sequence[Wish] = tuple(wishes)
         self._clock = clock
+        self._quiet = Quiet(clock)
         self._records: dict[str, _Record] = {wish.what: _Record() for wish in self.wishes}
 
     def fulfil(self) -> None:
@@ -121,7 +139,7 @@ class WishedState:
 
     def adopt(self, earlier: "WishedState") -> None:
         """Go on counting where `earlier`, the wishes before a change of the node, has ended."""
-        theirs = earlier._records  # noqa: SLF001
+        theirs, self._quiet = earlier._records, earlier._quiet  # noqa: SLF001
         self._records |= {what: record for what, record in theirs.items() if what in self._records}
 
     def troubles(self, *, vital_only: bool = False) -> list[str]:
@@ -149,7 +167,7 @@ class WishedState:
 
     def _fail(self, record: _Record, error: Exception) -> None:
         trouble = str(error) or "memory is short"
-        if trouble != record.trouble:
+        if trouble != record.trouble and self._quiet.may_say(trouble):
             _log.error("%s", trouble)
         record.trouble = trouble
 

@@ -6,6 +6,7 @@ one node on an underlay: eth0 192.168.0.201, fd00:192:168::201
 import asyncio
 import contextlib
 import json
+import shutil
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -81,6 +82,29 @@ def test_no_privilege(node: Node, store: str) -> None:
 def test_no_firewall_program(node: Node, store: str) -> None:
     status, findings = examined(node, store, within="PATH=/nonexistent exec")
     assert (status, set(findings)) == (1, {("FAIL", "rules")})
+
+
+def test_the_firewall_program_that_is_wished_for_is_looked_at(node: Node, store: str, tmp_path: Path) -> None:
+    for program in ("nft", "sh"):
+        found = shutil.which(program)
+        assert found
+        (tmp_path / program).symlink_to(found)
+    status, findings = examined(node, store, "--firewall=iptables", within=f"PATH={tmp_path} exec")
+    assert (status, set(findings)) == (1, {("FAIL", "rules")})
+    assert "iptables is not installed" in findings["FAIL", "rules"]["text"]
+
+
+def test_a_default_route_by_the_tun_is_not_taken_for_the_underlay(node: Node, store: str) -> None:
+    node.netns.ip(
+        "tuntap add udplane0 mode tun", "link set udplane0 up", "addr add 10.5.1.0/32 dev udplane0",
+        "route replace default dev udplane0", "route append default via 192.168.0.1 metric 9",
+    )  # fmt: skip
+    try:
+        assert examined(node, store) == (0, {})
+    finally:
+        node.netns.ip(
+            "link del udplane0", "route del default via 192.168.0.1 metric 9", "route add default via 192.168.0.1"
+        )
 
 
 def test_a_busy_port(node: Node, store: str) -> None:
