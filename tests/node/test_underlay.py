@@ -129,4 +129,4 @@ def test_an_address_that_public_ip_names_is_followed_to_a_bridge(
         wait_until(lambda: "--public-ip names" in " ".join(health(node)[1]["troubles"]), "the address is missed")
         sh(node, "ip addr add 192.168.0.201/24 dev br0; ip route replace default via 192.168.0.1")
         wait_until(lambda: node.status()["backend"]["interface"] == "br0", "the node follows")
-        assert health(node)[0] == 200
+        wait_until(lambda: health(node)[0] == 200, "the health check is well")
