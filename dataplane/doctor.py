@@ -274,7 +274,7 @@ def _check_rules(host: Host) -> Iterator[Finding]:
         if chain["policy"] == "drop" and (chain["table"], chain["name"]) != ("filter", "FORWARD"):
             text = f"nftables chain {chain['family']} {chain['table']} {chain['name']} drops what it does not know"
             yield Finding("WARN", "rules", text, "accept forwarded traffic of the pod network in that chain")
-    if any(firewall.iptables_drops_forwarded(version) for version in host.versions) and len(usable) > 1:
+    if any(firewall.iptables_that_drops(version) for version in host.versions) and len(usable) > 1:
         yield Finding("OK", "rules", "iptables' FORWARD policy is DROP; the node puts its rules there")
 
 

@@ -12,6 +12,8 @@ price that is said (`WITHOUT_RULES`).
 
 import contextlib
 import logging
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -141,8 +143,10 @@ class Firewall:
 
     def _choose(self) -> Manager:
         usable = managers(try_iptables=self._choice == "iptables")
+        dropping = next(filter(None, map(iptables_that_drops, {rules.version for rules in self._rules})), "")
+        usable_and_dropping = [manager for manager in usable if manager.name == dropping]
         if self._choice != "auto":
-            for manager in usable:
+            for manager in [*usable_and_dropping, *usable]:
                 if manager.name.startswith(self._choice):
                     return manager
             raise NodeError(
@@ -156,26 +160,34 @@ class Firewall:
         if self.manager is not None and self.manager.name not in {manager.name for manager in usable}:
             # It worked before, so what it says now is about this moment: no reason to move the rules elsewhere.
             raise NodeError(f"cannot look after the rules: {'; '.join(complaints(self.manager.name))}")
-        versions = {rules.version for rules in self._rules}
-        dropping = [manager for manager in usable if manager.name != "nftables"]
-        if dropping and any(iptables_drops_forwarded(version) for version in versions):
-            return dropping[0]
-        return usable[0]
+        return (usable_and_dropping or usable)[0]
 
 
 def managers(*, try_iptables: bool = False) -> list[Manager]:
     """Those that work on this host, the preferred one first.
 
     Whether iptables works is tried only where it is wished for, or nftables does not: it makes the kernel load tables.
+    The legacy kind counts where it is in use, or nothing else works.
     """
     found: list[Manager] = []
     if not complaint(_PROBES["nftables"]):
         found.append(Nftables())
     try_iptables = try_iptables or not found
-    for name in ("iptables", "iptables-legacy"):
-        if installed(f"{name}-restore") and not (try_iptables and complaint(_PROBES[name])):
-            return [*found, Iptables(name)]
+    for name in _kinds_of_iptables():
+        in_question = name == "iptables" or not found or any(map(legacy_table_in_use, (4, 6)))
+        if in_question and not (try_iptables and complaint(_PROBES[name])):
+            found.append(Iptables(name))
     return found
+
+
+def _kinds_of_iptables() -> list[str]:
+    """The names under which there are different programs; of the two, `iptables` is the system's choice."""
+    programs: dict[str, str] = {}
+    for name in ("iptables", "iptables-legacy"):
+        path = shutil.which(f"{name}-restore")
+        if path is not None:
+            programs.setdefault(os.path.realpath(path), name)
+    return list(programs.values())
 
 
 def remove_rules() -> None:
@@ -184,19 +196,22 @@ def remove_rules() -> None:
         manager.remove()
 
 
-def iptables_drops_forwarded(version: int) -> bool:
-    """Whether the policy of iptables' own FORWARD chain is DROP, as Docker sets it.
+def iptables_that_drops(version: int) -> str:
+    """The kind of iptables whose own FORWARD chain has the policy DROP, as Docker sets it; empty if none has.
 
     Asked so that it never makes the kernel load iptables' tables: on a host that does not use them nothing drops.
     """
-    if legacy_table_in_use(version):
-        program = {4: "iptables", 6: "ip6tables"}[version]
-        return "-P FORWARD DROP" in run([program, "-w", "5", "-S", "FORWARD"], check=False)
+    legacy = (_kinds_of_iptables() or [""])[-1]
+    program = legacy.replace("ip", {4: "ip", 6: "ip6"}[version], 1)
+    asked = legacy_table_in_use(version) and installed(program)
+    if asked and "-P FORWARD DROP" in run([program, "-w", "5", "-S", "FORWARD"], check=False):
+        return legacy
     family, name = {4: "ip", 6: "ip6"}[version], ("filter", "FORWARD")
-    return any(
+    drops = any(
         (chain["family"], chain["table"], chain["name"]) == (family, *name) and chain["policy"] == "drop"
         for chain in base_chains("forward")
     )
+    return "iptables" if drops else ""
 
 
 _PROBES = {

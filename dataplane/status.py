@@ -112,11 +112,12 @@ def _lease(lease: Lease) -> dict[str, Any]:
 
 def _firewall(options: NodeOptions, host: NodeHost | None) -> dict[str, Any]:
     firewall = host.firewall if host is not None else None
+    with_rules = options.firewall != "none"
     return {
         "manager": firewall.manager.name if firewall is not None and firewall.manager is not None else None,
-        "masquerade": options.ip_masq,
-        "forward": options.iptables_forward_rules,
-        "guard": host is not None and host.backend.port is not None and options.firewall != "none",
+        "masquerade": with_rules and options.ip_masq,
+        "forward": with_rules and options.iptables_forward_rules,
+        "guard": with_rules and host is not None and host.backend.port is not None,
         "guard_lacking": firewall.lacking if firewall is not None else "",
     }
 

@@ -12,11 +12,12 @@
 
 import itertools
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -28,8 +29,10 @@ from dataplane.iptables_rules import Iptables
 from dataplane.lab.netns import Namespace
 from dataplane.lab.topology import QUIET_IPV6
 from dataplane.nft_rules import Nftables
+from dataplane.options import NodeOptions
 from dataplane.programs import complaint
 from dataplane.rules import RuleSet, forward_rules, masquerade_rules
+from dataplane.status import NodeState, node_status
 from tests.waiting import wait_until
 
 NETWORKS = {4: ip_network("10.5.0.0/16"), 6: ip_network("fd00:5::/32")}
@@ -291,8 +294,43 @@ def test_a_kernel_for_legacy_iptables_alone(node: Namespace, tmp_path: Path, mon
     firewall.manager.remove()
 
 
+def test_the_legacy_kind_is_asked_and_used_where_it_drops(node: Namespace) -> None:
+    """Docker may use it while the system's choice, and so `iptables`, goes by nf_tables."""
+    if complaint(["iptables-legacy", "-P", "FORWARD", "DROP"]):
+        pytest.skip("this kernel has no legacy iptables; run `modprobe iptable_filter`")
+    firewall = Firewall(rules())
+    ensure(firewall)
+    assert firewall.manager is not None and firewall.manager.name == "iptables-legacy"
+    assert not ensure(firewall)
+    subprocess.run(["iptables-legacy", "-P", "FORWARD", "ACCEPT"], check=True)
+    assert ensure(firewall)
+    assert firewall.manager.name == "nftables"
+    assert "FLANNEL" not in subprocess.run(["iptables-legacy-save"], check=True, capture_output=True, text=True).stdout
+
+
+def test_a_host_with_the_legacy_kind_alone(node: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no program called iptables at all."""
+    if complaint(["iptables-legacy", "-S", "FORWARD"]):
+        pytest.skip("this kernel has no legacy iptables; run `modprobe iptable_filter`")
+    for program in ("", "-restore", "-save"):
+        for name in (f"iptables-legacy{program}", f"ip6tables-legacy{program}"):
+            (tmp_path / name).symlink_to(str(shutil.which(name)))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    firewall = Firewall(rules())
+    ensure(firewall)
+    assert firewall.manager is not None and firewall.manager.name == "iptables-legacy"
+    remove_rules()
+    assert firewall.difference() == "were gone"
+
+
 def test_without_rules_nothing_is_run(node: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     firewall = Firewall(rules(), "none")
     ensure(firewall)
     assert (firewall.manager, firewall.difference()) == (None, "")
+
+
+def test_a_node_without_rules_does_not_say_that_it_has_some() -> None:
+    options = replace(NodeOptions(), firewall="none", ip_masq=True)
+    firewall = node_status(NodeState(options))["firewall"]
+    assert [firewall[part] for part in ("masquerade", "forward", "guard")] == [False, False, False]
