@@ -10,6 +10,7 @@ import gc
 
 from cni.lib import registry
 from cni.lib.lean import end_process, environment, os
+from cni.lib.start_state import enter_known_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 def main(launcher: str) -> NoReturn:
     """Be the plugin that the last part of the path `launcher` names."""
+    try:
+        enter_known_state()
+    except OSError as error:
+        raise SystemExit(f"{launcher}: a standard descriptor is closed, and /dev/null: {error.strerror}") from None
     gc.disable()  # 0.3 ms; nothing lives long enough to be collected
     registry.launcher = launcher
     name = launcher.rpartition("/")[2]

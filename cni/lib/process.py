@@ -1,13 +1,14 @@
 """Run another program: a delegate, iptables-restore, nft.
 
 The program's stdin, stdout and stderr are files in memory (memfd_create), so there is no pipe that could fill up while
-both sides wait, and a Process works while the plugin goes on. The standard library's subprocess does all this and
-more, but takes 10 ms to import, longer than the interpreter takes to start.
+both sides wait, and a Process works while the plugin goes on; no signal is ignored in it. The standard library's
+subprocess does all this and more, but takes 10 ms to import, longer than the interpreter takes to start.
 """
 
 from __future__ import annotations
 
 from cni.lib.lean import environment, os
+from cni.lib.start_state import IGNORED
 from cni.lib.store import write_all
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -42,7 +43,8 @@ class Process:
         if own_stderr:
             actions.append((os.POSIX_SPAWN_DUP2, self._errors, 2))
         try:
-            self._pid = os.posix_spawn(argv[0], argv, environment() if env is None else env, file_actions=actions)
+            variables = environment() if env is None else env
+            self._pid = os.posix_spawn(argv[0], argv, variables, file_actions=actions, setsigdef=IGNORED)
         except BaseException:
             self._close()
             raise

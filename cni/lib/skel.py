@@ -148,6 +148,9 @@ class Outcome:
         self.errors = errors
 
 
+UNHEARD = Outcome(1, "", "stdout is closed, so nobody would get the result of the ADD: nothing was done\n")
+
+
 def run(plugin: Plugin, env: Mapping[str, str], read_stdin: Callable[[], bytes]) -> Outcome:
     """Do what the environment asks for. Never raises for bad input, whatever it is."""
     command = env.get("CNI_COMMAND", "")
@@ -295,13 +298,23 @@ def _read_stdin() -> bytes:
 
 def main(plugin: Plugin) -> NoReturn:
     """Be the plugin's process."""
-    outcome = run(plugin, environment(), _read_stdin)
+    env = environment()
+    outcome = run(plugin, env, _read_stdin) if env.get("CNI_COMMAND") != "ADD" or _can_answer() else UNHEARD
     try:
         _write(2, outcome.errors)
         _write(1, outcome.output)
     except OSError:  # nobody reads the answer
         outcome.status = outcome.status or 1
     end_process(outcome.status)
+
+
+def _can_answer() -> bool:
+    """Whether stdout is open for writing. An ADD whose result nobody gets would leave an interface of nobody's."""
+    try:
+        os.write(1, b"")
+    except OSError:
+        return False
+    return True
 
 
 def _write(fd: int, text: str) -> None:

@@ -104,12 +104,12 @@ def list_directory(path: str) -> list[str]:
 
 
 def make_directory(path: str, mode: int) -> None:
-    """Make a directory, with its parents (mode 0777 less the umask), unless it is there. Raises OSError."""
+    """Make a directory, with its parents (mode 0755), unless it is there. Raises OSError."""
     if is_directory(path):
         return
     parent = path.rstrip("/").rpartition("/")[0]
     if parent:
-        make_directory(parent, 0o777)
+        make_directory(parent, 0o755)
     try:
         os.mkdir(path, mode)
     except FileExistsError:  # another plugin was faster, or it is a file

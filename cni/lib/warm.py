@@ -6,7 +6,9 @@ plugin's executable is a small program (native/cni/launcher.c) that asks this pr
 1. The launcher connects, and sends its path, its environment, and its descriptors 0 to 2 and working directory.
 2. Somebody who is not in our place (another user, other namespaces, fewer capabilities) is turned away. Its launcher
    starts an interpreter of its own, as it does when nobody listens.
-3. A copy of this process (fork) takes over the descriptors and is the plugin, as if it had just started.
+3. A copy of this process (fork) takes over the descriptors, limits and the like (cni/lib/warm_caller.py), says BEGUN,
+   and is the plugin, as if it had just started. If it lacks the right to take something over, it does nothing, and
+   this process ends: it has less than its callers, and the next one brings another.
 4. The launcher is told how that ended. When the launcher is killed, the copy is killed too.
 
 Whoever starts the long way also starts this process (cni/lib/warm_start.py), one at a time, since it holds a lock as
@@ -28,14 +30,14 @@ from contextlib import suppress
 
 from cni.lib import launch, registry
 from cni.lib.lean import prepare_setns
+from cni.lib.warm_caller import be_nobodys, identity, take_over
 
 MAX_REQUEST = 65536
 N_FDS = 4
 BEGUN = -1
+UNFIT = 75  # the exit status of a copy that could not take its caller's place; no plugin ends with it
 BACKLOG = 256
 REQUEST_SECONDS = 1.0
-NAMESPACES = ("mnt", "net", "pid", "user")
-STATUS_LINES = ("Uid:", "Gid:", "CapEff:", "CapBnd:", "NoNewPrivs:", "Seccomp:")
 PRELOADED = (
     "bridge_check",
     "conntrack",
@@ -54,6 +56,7 @@ ANSWER = struct.Struct("i")
 
 def main(path: str, idle_seconds: int, lock: int) -> None:
     """Serve at `path` until nobody has called for `idle_seconds`. `lock` is a descriptor, held until the end."""
+    be_nobodys()
     os.set_inheritable(lock, False)
     os.setsid()
     os.chdir("/")
@@ -68,8 +71,7 @@ def main(path: str, idle_seconds: int, lock: int) -> None:
     gc.collect()
     gc.freeze()
     with _listen(path) as listener:
-        Server(listener, idle_seconds).run()
-    os.unlink(path)
+        Server(listener, path, idle_seconds, lock).run()
 
 
 def _close_all_but(lock: int) -> None:
@@ -96,8 +98,10 @@ def _listen(path: str) -> socket.socket:
 class Server:
     """Takes requests, and tells launchers how their work ended."""
 
-    def __init__(self, listener: socket.socket, idle_seconds: float) -> None:
+    def __init__(self, listener: socket.socket, path: str, idle_seconds: float, lock: int) -> None:
         self._listener = listener
+        self._path = path
+        self._lock = lock
         self._idle_ms = idle_seconds * 1000
         self._poll = select.poll()
         self._poll.register(listener, select.POLLIN)
@@ -107,7 +111,10 @@ class Server:
 
     def run(self) -> None:
         """Until nobody has called for the idle time."""
-        while ready := self._poll.poll(None if self._jobs else self._idle_ms):
+        while self._jobs or self._listener.fileno() >= 0:
+            ready = self._poll.poll(None if self._jobs else self._idle_ms)
+            if not ready:
+                self._retire()
             for fd, _ in ready:  # the listener first: what it accepts cannot get the number of a job that ends below
                 job = self._jobs.get(fd)
                 if fd == self._listener.fileno():
@@ -118,13 +125,16 @@ class Server:
                     self._abandon(job)
 
     def _take(self) -> None:
-        connection, _ = self._listener.accept()
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:  # who has called is gone, or waits until there is a free descriptor
+            return
         connection.settimeout(REQUEST_SECONDS)
         fds: list[int] = []
         try:
-            strings, fds = self._receive(connection)
+            pid, strings = self._receive(connection, fds)
             if strings:
-                self._begin(connection, strings, fds)
+                self._begin(connection, pid, strings, fds)
                 return
         except OSError:  # who is gone, or sends nothing, wants nothing
             pass
@@ -133,25 +143,32 @@ class Server:
                 os.close(fd)
         connection.close()
 
-    def _receive(self, connection: socket.socket) -> tuple[list[bytes], list[int]]:
-        """Path and environment, and descriptors; no strings when the sender is to be turned away."""
+    def _receive(self, connection: socket.socket, fds: list[int]) -> tuple[int, list[bytes]]:
+        """The sender's process ID, its path and environment; no strings when it is to be turned away.
+
+        The descriptors go into `fds`, for the caller to close even if this raises OSError.
+        """
         room = socket.CMSG_SPACE(N_FDS * ANSWER.size)
         data, control, flags, _ = connection.recvmsg(MAX_REQUEST, room, socket.MSG_CMSG_CLOEXEC)
-        fds = array.array("i")
         for level, kind, content in control:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+                fds += array.array("i", content[: len(content) - len(content) % ANSWER.size])
         pid, _, _ = CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
         cut_short = flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
         complete = data.endswith(b"\0") and len(fds) == N_FDS and not cut_short
         fits = complete and identity(str(pid)) == self._identity
-        return data[:-1].split(b"\0") if fits else [], list(fds)
+        return pid, data[:-1].split(b"\0") if fits else []
 
-    def _begin(self, connection: socket.socket, strings: list[bytes], fds: list[int]) -> None:
-        connection.send(ANSWER.pack(BEGUN))
+    def _begin(self, connection: socket.socket, caller: int, strings: list[bytes], fds: list[int]) -> None:
         pid = os.fork()
         if pid == 0:
-            be_plugin(strings, fds)
+            try:
+                for other in (self._listener.fileno(), self._lock, *self._jobs):  # nobody may wait for these
+                    os.close(other)
+                _take_place(connection, caller)
+                be_plugin(strings, fds)
+            finally:
+                os._exit(1)
         job = Job(pid, os.pidfd_open(pid), connection)
         self._poll.register(job.pidfd, select.POLLIN)
         self._poll.register(connection, select.POLLIN)
@@ -166,6 +183,15 @@ class Server:
         with suppress(OSError):  # the launcher was killed
             job.connection.send(ANSWER.pack(status))
         job.connection.close()
+        if os.waitstatus_to_exitcode(status) == UNFIT:
+            self._retire()
+
+    def _retire(self) -> None:
+        """Take no more calls. Those at work go on, then `run` ends."""
+        if self._listener.fileno() >= 0:
+            os.unlink(self._path)
+            self._poll.unregister(self._listener)
+            self._listener.close()
 
     def _abandon(self, job: Job) -> None:
         """The launcher is gone: nobody may go on in its name."""
@@ -190,16 +216,15 @@ class Job:
         self.abandoned = False
 
 
-def identity(pid: str) -> list[str]:
-    """What has to be the same for one process to work in another's place: user, rights, namespaces, root directory.
-
-    Raises OSError when that is not to be seen.
-    """
-    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
-        credentials = [line for line in file if line.startswith(STATUS_LINES)]
-    root = os.stat(f"/proc/{pid}/root/")
-    namespaces = [os.readlink(f"/proc/{pid}/ns/{name}") for name in NAMESPACES]
-    return [*credentials, *namespaces, f"{root.st_dev}:{root.st_ino}"]
+def _take_place(connection: socket.socket, caller: int) -> None:
+    """In the copy: become like the caller, and tell it that the work begins; or end."""
+    try:
+        take_over(caller)
+    except (FileNotFoundError, ProcessLookupError):  # killed meanwhile
+        os._exit(1)
+    except (OSError, ValueError):
+        os._exit(UNFIT)
+    connection.send(ANSWER.pack(BEGUN))  # fails when the launcher does not wait any more: then nothing may be done
 
 
 def be_plugin(strings: list[bytes], fds: list[int]) -> None:

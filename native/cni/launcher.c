@@ -7,6 +7,8 @@
  *     launcher  -> its path, the environment; stdin, stdout, stderr and the working directory as descriptors
  *     warm      -> BEGUN, from then on the work is being done; later the wait status of the process that did it
  *
+ * A standard descriptor that is closed is made one that cannot be used: no other file may get its number.
+ *
  * In every other case it becomes the plugin by the long way: it executes .udplane/start beside it, which starts an
  * interpreter of its own, and one to be kept warm. A launcher that is killed takes the work with it, as a plugin would.
  *
@@ -72,6 +74,15 @@ static void start_cold(char **argv)
     fprintf(stderr, "%s: %s; install again with `udplane cni install` (%s)\n", path, strerror(errno), mark);
 }
 
+/* Open the standard descriptors that are closed, for what they are not used for; returns 0, or -1. */
+static int occupy_standard_fds(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 1 ? O_RDONLY : O_WRONLY) != fd)
+            return -1;
+    return 0;
+}
+
 /* A connection to the warm interpreter, or -1. */
 static int connect_to_warm(void)
 {
@@ -130,7 +141,7 @@ static int ask(int fd, const char *launcher)
     header->cmsg_type = SCM_RIGHTS;
     header->cmsg_len = CMSG_LEN(sizeof fds);
     memcpy(CMSG_DATA(header), fds, sizeof fds);
-    return sendmsg(fd, &message, MSG_NOSIGNAL) < 0 ? -1 : 0; /* EBADF: one of them is closed */
+    return sendmsg(fd, &message, MSG_NOSIGNAL) < 0 ? -1 : 0;
 }
 
 /* The next answer; returns 0, or -1 when there is none. */
@@ -157,6 +168,11 @@ static int end_as(int status)
 int main(int argc, char **argv)
 {
     int32_t answer = 0;
+
+    if (occupy_standard_fds()) {
+        fprintf(stderr, "%s: a standard descriptor is closed, and /dev/null: %s\n", argv[0], strerror(errno));
+        return 1;
+    }
     /* With arguments it is not a plugin: `dhcp daemon`. */
     int fd = argc == 1 ? connect_to_warm() : -1;
 
