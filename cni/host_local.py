@@ -206,17 +206,18 @@ def delete(call: Call) -> None:
         return
     current, old = owners(call)
     with store:
-        if not store.release(current):
-            store.release(old)
+        held = store.surely_held_by(current, old)
+        owner = current if current in held.values() else old
+        store.release_ips(owner, [ip for ip in held if held[ip] == owner])
 
 
 def check(call: Call) -> None:
     """The attachment has to hold an address."""
     store = Config(call).open()
-    held = False
+    held: dict[bytes, Attachment] = {}
     if store.exists():
         with store:
-            held = any(store.held_by(owner) for owner in owners(call))
+            held = store.surely_held_by(*owners(call))
     if not held:
         raise CniError(f"host-local: Failed to find address added by container {call.container_id}")
 
@@ -229,10 +230,10 @@ def gc(call: Call) -> None:
         return
     ids = {attachment.container_id for attachment in valid}
     with store:
-        for owner in set(store.all().values()):
+        for ip, owner in store.all().items():
             alive = owner in valid if owner.ifname else owner.container_id in ids
             if not alive:
-                store.release(owner)
+                store.release_ips(owner, [ip])
 
 
 def status(call: Call) -> None:

@@ -19,7 +19,11 @@ cache and nothing more: what it says about an address is checked against the add
 
 What heals on the way: a file that a crash left empty counts as free, since whoever writes holds the lock; and when
 the machine has booted since, the reservations from before belong to no pod, because no network namespace survives a
-boot.
+boot. That goes for those of the official plugin as well, whose files tell their age.
+
+A file that somebody has edited in place leaves no trace in the directory, and none in the index. An attachment that
+holds less than the index should know of is therefore looked for in the files, but only by who must not miss it: DEL
+and CHECK.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 UPTIME = "/proc/uptime"
+RUN_DIR = "/run"
 LOCK_MODE = 0o750
 FILE_MODE = 0o600
 LONGEST_NAME = 255
@@ -115,14 +120,15 @@ class Reservations:
         return True
 
     def held_by(self, owner: Attachment) -> list[bytes]:
-        """The addresses that an attachment holds."""
+        """The addresses that an attachment holds, as far as the index knows."""
         return [ip for ip in self._indexed(owner) if self._owner(ip) == owner]
 
-    def release(self, owner: Attachment) -> bool:
-        """Give back what an attachment holds; gives whether there was anything."""
-        held = [ip for ip in self._indexed(owner) if self._owner(ip) in (owner, None)]
-        self.release_ips(owner, held)
-        return bool(held)
+    def surely_held_by(self, *owners: Attachment) -> dict[bytes, Attachment]:
+        """The addresses that attachments hold; reads every file if the index knows fewer than there should be."""
+        held = {ip: owner for owner in owners for ip in self.held_by(owner)}
+        if len(held) < self._n_range_sets:
+            held = {ip: owner for ip, owner in self.all().items() if owner in owners}
+        return held
 
     def release_ips(self, owner: Attachment, ips: list[bytes]) -> None:
         """Give back some of what an attachment holds."""
@@ -208,15 +214,18 @@ class Reservations:
         self._by_owner = by_owner
 
     def _notice_boot(self) -> None:
-        """Free what a former boot left. Who was indexed then, or has a file older than this boot, is gone."""
+        """Free what a former boot left. Who was indexed then, or has a file older than this boot, is gone.
+
+        At the first use on a node nobody is indexed, but the official plugin may have been here before.
+        """
         path = f"{self._index_dir}/boot_id"
         current, former = read_file(BOOT_ID) or b"", read_file(path)
         if current == former or not current:
             return
-        if former and self._forget_former_boot:
+        if self._forget_former_boot:
             booted = _boot_time()
             for ip, owner in self.all().items():
-                if ip in self._indexed(owner) or os.stat(self._path(ip)).st_mtime < booted:
+                if (former and ip in self._indexed(owner)) or os.stat(self._path(ip)).st_mtime < booted:
                     remove(self._path(ip))
         self._write_index("boot_id", current)
 
@@ -230,8 +239,14 @@ def _write(path: str, content: bytes) -> None:
 
 
 def _boot_time() -> float:
-    """When this machine was booted, in seconds since the epoch."""
+    """When this machine was booted, in seconds since the epoch; never later than the clock of that moment said.
+
+    The clock may have been set forward since then, and files of this boot look older for it. What lies in /run was
+    made in this boot, so the oldest thing there tells what the clock said at first.
+    """
     import time
 
-    uptime = (read_file(UPTIME) or b"0").split()[0]
-    return time.time() - float(uptime)
+    booted = time.time() - float((read_file(UPTIME) or b"0").split()[0])
+    if os.stat(RUN_DIR).st_dev != os.stat("/").st_dev:  # a file system in memory, as it should be
+        booted = min(booted, *(os.lstat(f"{RUN_DIR}/{name}").st_ctime for name in list_directory(RUN_DIR)), booted)
+    return booted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from multiprocessing import get_context
@@ -275,43 +274,6 @@ def test_an_unreadable_last_address_starts_the_search_anew(store: Store, content
     assert store.add("c2") == ["10.1.2.3"]
 
 
-@pytest.fixture
-def next_boot(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Make the plugin believe that the machine has booted since."""
-
-    def boot() -> None:
-        path = tmp_path_factory.mktemp("boot") / "boot_id"
-        path.write_text("another boot\n")
-        monkeypatch.setattr(reservations, "BOOT_ID", str(path))
-
-    return boot
-
-
-def test_reservations_of_a_former_boot_are_freed(store: Store, next_boot: Any) -> None:
-    store.add("c1")
-    (store.dir / "10.1.2.4").write_text("by-the-official-plugin\r\neth0")
-    os.utime(store.dir / "10.1.2.4", (0, 0))
-    next_boot()
-    assert store.add("c1") == ["10.1.2.3"]
-    assert store.addresses() == {"10.1.2.3"}
-
-
-def test_reservations_made_since_the_boot_stay(store: Store, next_boot: Any) -> None:
-    store.add("c1")
-    next_boot()
-    (store.dir / "10.1.2.4").write_text("by-the-official-plugin\r\neth0")
-    store.add("c2")
-    assert store.addresses() == {"10.1.2.3", "10.1.2.4"}
-
-
-def test_a_store_may_keep_its_reservations_over_a_boot(tmp_path: Path, next_boot: Any) -> None:
-    store = Store(tmp_path, subnet=SUBNET, keepReservations=True)
-    store.add("c1")
-    next_boot()
-    store.add("c2")
-    assert store.addresses() == {"10.1.2.2", "10.1.2.3"}
-
-
 def test_what_the_official_plugin_writes_meanwhile_is_noticed(store: Store) -> None:
     store.add("c1")
     (store.dir / "10.1.2.3").write_text("c2\r\neth0")
@@ -347,7 +309,6 @@ def test_a_verb_does_not_read_the_reservations_of_others(store: Store, monkeypat
         costs.append(len(opened))
     assert costs[1] == costs[-1]
     opened.clear()
-    store.delete("c7")
     store.delete("c7")
     assert not [path for path in opened if path.endswith(("/10.1.0.2", "/10.1.0.20"))]
 
