@@ -24,6 +24,7 @@ from cni.dhcp.message import BROADCAST, MessageError, decode, wrap
 from cni.dhcp.records import Record, RecordDirectory
 from cni.lib.log import warn
 
+_MOST_AT_ONCE = 32  # messages that are read before others get their turn, however many wait
 _CARRIER_WAIT = 10.0  # then try all the same: not every device reports its carrier
 
 Waiter = Callable[[Lease | None, str], None]
@@ -53,6 +54,7 @@ class Attachment:
         self._port: Port | None = None
         self._watcher: socket.socket | None = None
         self._start_at = math.inf
+        self._last_refusal = ""
         self._answered = False  # a lease has been handed to the plugin, so the address is on the interface
 
     @property
@@ -168,9 +170,9 @@ class Attachment:
                 self._log(f"{self.record}: failed to release DHCP lease by {failure}")
 
     def _on_answer(self) -> None:
-        while self._port is not None:
+        for _ in range(_MOST_AT_ONCE):
             try:
-                received = self._port.receive()
+                received = self._port.receive() if self._port is not None else None
                 if received is None:
                     return
                 payload, hardware = received
@@ -178,7 +180,9 @@ class Attachment:
             except MessageError:
                 continue  # not for us, or damaged: as if it had not come
             except LeaseError as error:
-                self._log(f"{self.record}: {error}")
+                if str(error) != self._last_refusal:  # a server may say it as often as it likes
+                    self._log(f"{self.record}: {error}")
+                self._last_refusal = str(error)
             except OSError as error:
                 self._log(f"{self.record}: cannot receive: {error}")
                 self._close_port()  # the next send opens another one
@@ -278,9 +282,9 @@ def _transmit(port: Port, send: Send) -> None:
 
 
 def _drain(sock: socket.socket) -> None:
-    """Read and drop all that has come; a socket that overflowed (ENOBUFS) has told what it had to tell."""
+    """Read and drop what has come; a socket that overflowed (ENOBUFS) has told what it had to tell."""
     try:
-        while sock.recv(65536):
-            pass
+        for _ in range(_MOST_AT_ONCE):
+            sock.recv(65536)
     except OSError:
         pass

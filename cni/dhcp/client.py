@@ -25,13 +25,14 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TypeAlias
 
-from cni.dhcp.lease import Lease
+from cni.dhcp.lease import Lease, is_host_address
 from cni.dhcp.message import ANY, BOOTREPLY, BOOTREQUEST, Kind, Message, Option
 
 _FIRST_DELAY = 0.25  # RFC 2131 suggests 4 s; a pod's start waits, and a bridge port that just came up drops a frame
 _PAUSE_AFTER_REFUSAL = 2.0  # a server that refuses what it has offered itself must not be asked without end
 _JITTER = 0.25  # of the delay, either way: pods that start together must not resend together
 _LONGEST_RETRY_PAUSE = 60.0  # RFC 2131 section 4.4.5: between the requests of RENEWING and REBINDING
+_SHORTEST_RETRY_PAUSE = 1.0
 _MAX_MESSAGE_SIZE = (1500).to_bytes(2, "big")
 
 
@@ -135,7 +136,7 @@ class Client:
         """Take a message that came from a hardware address. Raises LeaseError for a useless DHCPACK."""
         if message.op != BOOTREPLY or message.xid != self._xid or message.chaddr != self._identity.hardware:
             return []
-        if self.state is State.SELECTING and message.kind is Kind.OFFER and len(_server_id(message)) == 4:
+        if self.state is State.SELECTING and message.kind is Kind.OFFER and _is_usable(message):
             self._begin(State.REQUESTING, now)
             self._attempt = 0
             self._offer = message
@@ -212,7 +213,7 @@ class Client:
         if self.state is not state:
             self._begin(state, now)
         end = lease.expires_at if rebinding else lease.rebind_at
-        shortest_pause = min(_LONGEST_RETRY_PAUSE, lease.lease_len / 20)
+        shortest_pause = max(_SHORTEST_RETRY_PAUSE, min(_LONGEST_RETRY_PAUSE, lease.lease_len / 20))
         self.deadline = min(end, now + max((end - now) / 2, shortest_pause))
         return [Send(self._message(Kind.REQUEST, now, {}, lease.address), None if rebinding else lease)]
 
@@ -231,6 +232,11 @@ class Client:
         # A configured interface can take unicast answers; only one without an address may need them broadcast.
         broadcast = identity.broadcast and ciaddr == ANY
         return Message(BOOTREQUEST, kind, self._xid, identity.hardware, secs, broadcast, ciaddr, options=options)
+
+
+def _is_usable(offer: Message) -> bool:
+    """Whether an offer can become a lease; while it cannot, another server's is awaited."""
+    return is_host_address(offer.yiaddr) and is_host_address(_server_id(offer))
 
 
 def _server_id(message: Message) -> bytes:

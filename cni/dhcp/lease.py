@@ -2,6 +2,9 @@
 
 Times are seconds on a clock that runs on while the machine sleeps and that does not jump (CLOCK_BOOTTIME): a
 lease is counted in elapsed time, and a saved lease is read back only within the same boot.
+
+Nothing says that the server means well. What would keep the client busy (a lease of no time, timers out of order) and
+what no interface can have (loopback, multicast) is refused, or replaced by what RFC 2131 says for want of it.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from cni.lib.ip import IPNet, default_net
 from cni.lib.types import IPConfig, Result, Route
 
 _FOREVER = 0xFFFFFFFF
+_SHORTEST_LEASE = 2.0  # seconds
+_SHORTEST_TIMER = 1.0  # the least that T1 and T2 may be, so the most that a client asks is once in a second
 
 
 class LeaseError(ValueError):
@@ -34,12 +39,17 @@ class Lease:
     @classmethod
     def from_ack(cls, ack: Message, obtained_at: float, server_hardware: bytes) -> Lease:
         """Read a DHCPACK. Raises LeaseError when it lacks what RFC 2131 (table 3) demands of it."""
-        if ack.yiaddr == ANY:
-            raise LeaseError("DHCPACK without an address")
+        if not is_host_address(ack.yiaddr):
+            raise LeaseError(f"DHCPACK with {inet_ntoa(ack.yiaddr)}, which no interface can have")
         for option, name in ((Option.LEASE_TIME, "IP Address Lease Time"), (Option.SERVER_ID, "Server Identifier")):
             if len(ack.options.get(option, b"")) != 4:
                 raise LeaseError(f"DHCP option {name} not found in DHCPACK")
-        return cls(ack.yiaddr, dict(ack.options), obtained_at, server_hardware)
+        if not is_host_address(ack.options[Option.SERVER_ID]):
+            raise LeaseError(f"DHCPACK from {inet_ntoa(ack.options[Option.SERVER_ID])}, which no server can have")
+        lease = cls(ack.yiaddr, dict(ack.options), obtained_at, server_hardware)
+        if lease.lease_len < _SHORTEST_LEASE:
+            raise LeaseError(f"DHCPACK for {lease.lease_len:.0f} s, too short to be renewed in time")
+        return lease
 
     def completed_by(self, former: Lease | None) -> Lease:
         """This lease, with the former one's options where a renewal did not repeat them."""
@@ -64,30 +74,45 @@ class Lease:
     @property
     def rebind_at(self) -> float:
         """T2, when any server may be asked: option 59, else 7/8 of the lease (RFC 2131 section 4.4.5)."""
-        return self.obtained_at + self._timer(Option.REBINDING_TIME, self.lease_len, 0.875)
+        return self.obtained_at + self._t2
 
     @property
     def renew_at(self) -> float:
-        """T1, when the server is first asked again: option 58, else half of the lease; never after T2."""
-        return min(self.obtained_at + self._timer(Option.RENEWAL_TIME, self.lease_len, 0.5), self.rebind_at)
+        """T1, when the server is first asked again: option 58, else half of the lease; always before T2."""
+        half = self.lease_len / 2
+        return self.obtained_at + self._timer(Option.RENEWAL_TIME, self._t2, half if half < self._t2 else self._t2 / 2)
 
-    def _timer(self, option: int, limit: float, fraction: float) -> float:
+    @property
+    def _t2(self) -> float:
+        return self._timer(Option.REBINDING_TIME, self.lease_len, self.lease_len * 0.875)
+
+    def _timer(self, option: int, end: float, default: float) -> float:
+        """The seconds that the option says if they are some and fewer than `end`, else the default."""
         value = self.options.get(option, b"")
-        seconds = int.from_bytes(value, "big") if len(value) == 4 else limit + 1
-        return seconds if seconds <= limit else limit * fraction
+        seconds = int.from_bytes(value, "big") if len(value) == 4 else 0
+        return float(seconds) if _SHORTEST_TIMER <= seconds < end else default
 
     @property
     def net(self) -> IPNet | None:
-        """The address with the length of the subnet mask (option 1); None when there is no mask or it is not one."""
+        """The address with the length of the subnet mask (option 1).
+
+        None when there is no mask, or it is not one, or the address is the subnet's own or its broadcast address.
+        """
         mask = self.options.get(Option.SUBNET_MASK, b"")
         bits = f"{int.from_bytes(mask, 'big'):032b}"
-        return IPNet(self.address, bits.count("1")) if len(mask) == 4 and "01" not in bits else None
+        if len(mask) != 4 or "01" in bits or "1" not in bits:
+            return None
+        host_bits = bits.count("0")
+        host = int.from_bytes(self.address, "big") & ((1 << host_bits) - 1)
+        is_host = host_bits < 2 or 0 < host < (1 << host_bits) - 1
+        return IPNet(self.address, bits.count("1")) if is_host else None
 
     @property
     def gateway(self) -> bytes | None:
-        """The first router (option 3)."""
+        """The first router (option 3) that can be one."""
         routers = self.options.get(Option.ROUTER, b"")
-        return routers[:4] if len(routers) >= 4 else None
+        whole = [routers[at : at + 4] for at in range(0, len(routers) - 3, 4)]
+        return next(filter(is_host_address, whole), None)
 
     @property
     def routes(self) -> list[Route]:
@@ -136,6 +161,16 @@ class Lease:
         return lease
 
 
+def is_host_address(address: bytes) -> bool:
+    """Whether an interface can have the address: not of this network, loopback, multicast or reserved (RFC 6890)."""
+    return len(address) == 4 and 0 < address[0] < 224 and address[0] != 127
+
+
+def _is_destination(destination: bytes, prefix_len: int) -> bool:
+    """Whether a route may lead there: everywhere, or where hosts are."""
+    return prefix_len == 0 or is_host_address(destination)
+
+
 def _classless_routes(data: bytes) -> list[Route]:
     """Option 121 (RFC 3442): prefix length, the significant bytes of the destination, gateway; nothing if malformed."""
     routes = []
@@ -146,7 +181,9 @@ def _classless_routes(data: bytes) -> list[Route]:
         if prefix_len > 32 or gateway_at + 4 > len(data):
             return []
         destination = data[at + 1 : gateway_at].ljust(4, b"\0")
-        routes.append(_route(destination, prefix_len, data[gateway_at : gateway_at + 4]))
+        gateway = data[gateway_at : gateway_at + 4]
+        if _is_destination(destination, prefix_len) and (gateway == ANY or is_host_address(gateway)):
+            routes.append(_route(destination, prefix_len, gateway))
         at = gateway_at + 4
     return routes
 
@@ -154,7 +191,11 @@ def _classless_routes(data: bytes) -> list[Route]:
 def _static_routes(data: bytes) -> list[Route]:
     """Option 33 (RFC 2132 section 5.8): pairs of destination and gateway; the prefix is that of the class."""
     pairs = [(data[at : at + 4], data[at + 4 : at + 8]) for at in range(0, len(data) - 7, 8)]
-    return [_route(dst, prefix_len, gw) for dst, gw in pairs if (prefix_len := _classful(dst))]
+    return [
+        _route(dst, prefix_len, gw)
+        for dst, gw in pairs
+        if (prefix_len := _classful(dst)) and _is_destination(dst, prefix_len) and is_host_address(gw)
+    ]
 
 
 def _classful(address: bytes) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from dataclasses import replace
 from typing import Any
@@ -138,6 +139,34 @@ def test_server_that_refuses_its_own_offer() -> None:
     assert exchange.client.state is State.SELECTING
 
 
+@pytest.mark.parametrize(("address", "server"), [(bytes([127, 0, 0, 1]), SERVER), (ADDRESS, bytes([224, 0, 0, 1]))])
+def test_an_offer_of_no_use_leaves_the_next_server_its_turn(address: bytes, server: bytes) -> None:
+    exchange = Exchange()
+    exchange.answer(Kind.OFFER, address=address, server=server)
+    assert exchange.sent.kind is Kind.DISCOVER
+    exchange.answer(Kind.OFFER)
+    assert exchange.client.state is State.REQUESTING
+
+
+@pytest.mark.parametrize(
+    ("lease_len", "t1", "t2"), [(0, 0, 0), (1, 0, 0), (2, 0, 0), (60, 0, 0), (60, 1, 1), (3600, 0, 1), (3600, 59, 0)]
+)
+def test_no_server_keeps_the_client_busy(lease_len: int, t1: int, t2: int) -> None:
+    """One that answers at once and says that everything is due at once is asked some times in a second at most."""
+    exchange = Exchange()
+    options: dict[int, bytes] = {Option.SERVER_ID: SERVER, Option.SUBNET_MASK: bytes([255, 255, 255, 0])}
+    for code, value in ((Option.LEASE_TIME, lease_len), (Option.RENEWAL_TIME, t1), (Option.REBINDING_TIME, t2)):
+        options[code] = value.to_bytes(4, "big")
+    while exchange.now < 1060 and len(exchange.outputs) < 1000:
+        exchange.answer(Kind.OFFER, options=options)
+        with contextlib.suppress(LeaseError):
+            exchange.answer(Kind.ACK, options=options)
+        exchange.wait()
+    granted = [output for output in exchange.outputs if isinstance(output, Granted)]
+    assert len(granted) <= 2 * 60
+    assert len(exchange.outputs) < 6 * 60
+
+
 def test_ack_without_lease_time_is_an_error() -> None:
     exchange = Exchange()
     exchange.answer(Kind.OFFER)
@@ -239,7 +268,7 @@ STEPS = st.lists(
     st.one_of(
         st.just("wait"),
         st.sampled_from([Kind.OFFER, Kind.ACK, Kind.NAK]),
-        st.tuples(st.just(Kind.ACK), st.integers(0, 0xFFFFFFFF)),
+        st.tuples(st.just(Kind.ACK), st.integers(2, 0xFFFFFFFF)),
     ),
     max_size=40,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from socket import inet_aton
 
 import pytest
 from hypothesis import given
@@ -135,10 +136,14 @@ def seconds(number: int) -> bytes:
         ({}, (1050, 1087.5, 1100)),
         ({"renewal_time": seconds(10), "rebinding_time": seconds(20)}, (1010, 1020, 1100)),
         ({"renewal_time": seconds(500), "rebinding_time": seconds(500)}, (1050, 1087.5, 1100)),
-        ({"renewal_time": seconds(90), "rebinding_time": seconds(20)}, (1020, 1020, 1100)),
+        ({"renewal_time": seconds(90), "rebinding_time": seconds(20)}, (1010, 1020, 1100)),
+        ({"renewal_time": seconds(20), "rebinding_time": seconds(20)}, (1010, 1020, 1100)),
+        ({"renewal_time": seconds(100), "rebinding_time": seconds(100)}, (1050, 1087.5, 1100)),
+        ({"renewal_time": seconds(0), "rebinding_time": seconds(0)}, (1050, 1087.5, 1100)),
+        ({"renewal_time": seconds(0), "rebinding_time": seconds(1)}, (1000.5, 1001, 1100)),
         ({"renewal_time": b"\1"}, (1050, 1087.5, 1100)),
         ({"lease_time": b"\xff" * 4}, (math.inf, math.inf, math.inf)),
-        ({"lease_time": seconds(0)}, (1000, 1000, 1000)),
+        ({"lease_time": seconds(2)}, (1001, 1001.75, 1002)),
     ],
 )
 def test_timers(options: dict[str, bytes], times: tuple[float, float, float]) -> None:
@@ -155,6 +160,12 @@ ROUTER = bytes([10, 0, 0, 1])
         ({}, []),
         ({"router": ROUTER + bytes(4)}, [{"dst": "0.0.0.0/0", "gw": "10.0.0.1"}]),
         ({"router": b"\1\2"}, []),
+        ({"router": bytes(4) + bytes([127, 0, 0, 1, 224, 0, 0, 1]) + ROUTER}, [{"dst": "0.0.0.0/0", "gw": "10.0.0.1"}]),
+        ({"static_routes": bytes([127, 1, 1, 1, 10, 0, 0, 2, 172, 16, 0, 0, 127, 0, 0, 1])}, []),
+        (
+            {"classless_routes": bytes([8, 127, 10, 0, 0, 2, 4, 224, 10, 0, 0, 2, 0, 224, 0, 0, 1, 8, 10, 0, 0, 0, 0])},
+            [{"dst": "10.0.0.0/8", "gw": "0.0.0.0"}],
+        ),
         (
             {"router": ROUTER, "static_routes": bytes([172, 16, 3, 4, 10, 0, 0, 2, 0, 0, 0, 0, 10, 0, 0, 3])},
             [{"dst": "172.16.0.0/16", "gw": "10.0.0.2"}, {"dst": "0.0.0.0/0", "gw": "10.0.0.1"}],
@@ -171,7 +182,16 @@ def test_routes(options: dict[str, bytes], routes: list[dict[str, str]]) -> None
 
 
 @pytest.mark.parametrize(
-    ("mask", "net"), [("ffffff00", "10.0.0.9/24"), ("ffffffff", "10.0.0.9/32"), ("ff00ff00", "None"), ("ffff", "None")]
+    ("mask", "net"),
+    [
+        ("ffffff00", "10.0.0.9/24"),
+        ("ffffffff", "10.0.0.9/32"),
+        ("ff00ff00", "None"),
+        ("ffff", "None"),
+        ("00000000", "None"),
+        ("fffffff8", "10.0.0.9/29"),
+        ("fffffffe", "10.0.0.9/31"),
+    ],
 )
 def test_subnet_mask(mask: str, net: str) -> None:
     assert str(lease(subnet_mask=bytes.fromhex(mask)).net) == net
@@ -181,6 +201,39 @@ def test_subnet_mask(mask: str, net: str) -> None:
 def test_ack_that_grants_nothing(option: str) -> None:
     with pytest.raises(LeaseError):
         lease(**{option: b""})
+
+
+@pytest.mark.parametrize("address", ["10.0.0.0", "10.0.0.255"])
+def test_a_subnets_first_and_last_address_are_no_hosts(address: str) -> None:
+    options: dict[int, bytes] = {Option.SUBNET_MASK: bytes([255, 255, 255, 0])}
+    assert Lease(inet_aton(address), options, 0.0, HARDWARE).net is None
+
+
+@pytest.mark.parametrize("lease_time", [0, 1])
+def test_ack_for_no_time(lease_time: int) -> None:
+    with pytest.raises(LeaseError, match=f"for {lease_time} s, too short"):
+        lease(lease_time=seconds(lease_time))
+
+
+MARTIANS = ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "239.9.9.9", "240.0.0.1", "255.255.255.255"]
+
+
+@pytest.mark.parametrize("martian", MARTIANS)
+def test_ack_with_an_address_that_nobody_can_have(martian: str) -> None:
+    options: dict[int, bytes] = {Option.SERVER_ID: ROUTER, Option.LEASE_TIME: seconds(60)}
+    ack = Message(BOOTREPLY, Kind.ACK, 7, HARDWARE, yiaddr=inet_aton(martian), options=options)
+    with pytest.raises(LeaseError, match=f"DHCPACK with {martian}"):
+        Lease.from_ack(ack, 0.0, HARDWARE)
+    with pytest.raises(LeaseError, match=f"DHCPACK from {martian}"):
+        lease(server_id=inet_aton(martian))
+
+
+@given(st.tuples(*[st.binary(min_size=4, max_size=4)] * 3), st.floats(0, 1e9))
+def test_timers_are_in_order_and_leave_time(times: tuple[bytes, bytes, bytes], obtained_at: float) -> None:
+    granted = Lease(ROUTER, dict(zip((51, 58, 59), times, strict=True)), obtained_at, HARDWARE)
+    if 2 <= granted.lease_len < math.inf:
+        assert obtained_at < granted.renew_at < granted.rebind_at < granted.expires_at
+        assert granted.renew_at - obtained_at > 0.49
 
 
 @given(st.dictionaries(st.integers(0, 255), st.binary(max_size=40)), st.floats(0, 1e9))

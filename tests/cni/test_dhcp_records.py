@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
+from cni.dhcp.attachment import Attachment
+from cni.dhcp.client import Timing
 from cni.dhcp.lease import Lease
+from cni.dhcp.loop import Loop
+from cni.dhcp.message import BOOTREPLY, Kind, Message
 from cni.dhcp.options import default_client_id, read_provided, read_requested
 from cni.dhcp.records import Record, RecordDirectory, record_directory
 from cni.lib.errors import CniError
@@ -34,6 +38,30 @@ def test_record_reads_back(tmp_path: Path) -> None:
     directory.forget(records[0])
     directory.forget(records[0])
     assert directory.load() == records[1:]
+
+
+class Flood:
+    """A port on which there is always one more message."""
+
+    def __init__(self, message: bytes) -> None:
+        self.message = message
+        self.n_read = 0
+
+    def receive(self) -> tuple[bytes, bytes]:
+        self.n_read += 1
+        assert self.n_read < 10_000
+        return self.message, bytes(6)
+
+
+@pytest.mark.parametrize("kind", [None, Kind.NAK])
+def test_a_flood_of_answers_leaves_the_other_pods_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind | None
+) -> None:
+    attachment = Attachment(example(), RecordDirectory(str(tmp_path)), Loop(), print, Timing(), broadcast=False)
+    flood = Flood(Message(BOOTREPLY, kind, 7, bytes(6)).encode() if kind else b"nonsense")
+    monkeypatch.setattr(attachment, "_port", flood)
+    attachment._on_answer()
+    assert 1 < flood.n_read < 100
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"null", b'{"boot_id": "x"}', b"\xff\xfe"])
