@@ -2,7 +2,8 @@
 
 In the bin directory:
 
-    bridge, host-local, flannel ...     launchers, all links to one small script; with --keep-warm, to a program
+    bridge, host-local, flannel ...     launchers, each a file of its own with the same small script; with --keep-warm,
+                                        with the same program
     .udplane/lib-<hash>/cni/            the package, with its byte code, so that no checkout or venv is needed
     .udplane/replaced/                  other plugins of the same names that were there before
     .udplane/start, .udplane/warm       with --keep-warm: the script, and where the warm interpreter is found
@@ -12,6 +13,10 @@ relative to themselves, and `--python` names the interpreter as it is called ove
 rename, so a runtime that starts a plugin meanwhile gets the old one or the new one. The package's directory is named
 by its content; the one before stays until the next installation, for plugins that are running.
 
+Others write to the bin directory too: a package brings a newer official plugin, an init container copies its own over
+a launcher. So no two names share a file, and whether a file is a launcher of ours its content says (`MARK`). What does
+not say so is never overwritten without being kept, and never removed.
+
 In the configuration directory: a conflist with flannel and portmap, unless there is a file of that name.
 """
 
@@ -20,17 +25,20 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import stat
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cni.lib.gojson import dumps
 from cni.lib.lean import sha512
 from cni.lib.registry import MODULES
-from cni.lib.store import read_file, remove, write_atomic
+from cni.lib.store import read_file, remove, temporary_of, write_atomic
 
 LAUNCHER = '''\
 #!{python} -IS
-"""The CNI plugins of udplane: one file under every plugin's name. Put here by `udplane cni install`."""
+"""The CNI plugins of udplane: the same script under every plugin's name. Put here by `udplane cni install`."""
 import sys
 sys.path.append(__file__.rpartition("/")[0] + "/.udplane/{library}")
 try:
@@ -53,10 +61,14 @@ from cni.lib.launch import main
 sys.argv = sys.argv[1:]
 main(sys.argv[0])
 '''
+SIGNATURE = "\n# The CNI plugins of udplane, {library}\n"
+"""The end of every launcher, script or program, by which launchers of one installation know each other."""
 PROGRAM = "_launcher"  # compiled with the package, from native/cni/launcher.c
 WARM_DIRECTORY = "/run/udplane-cni"
 SYSTEM_PYTHON = "/usr/bin/python3"
 MARK = b"The CNI plugins of udplane"
+LARGEST_LAUNCHER = 4 << 20
+"""Bytes; a larger file is no launcher, and need not be read to know."""
 CONFLIST_NAME = "10-udplane.conflist"
 # 1.0.0 is what containerd 1.6 and podman 4.3 read as well; they refuse results of 1.1.0.
 CONFLIST = {
@@ -82,10 +94,11 @@ def main(argv: list[str]) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     try:
-        if options.uninstall:
-            uninstall(options.bin_dir, options.conf_dir)
-        else:
-            install(options.bin_dir, options.conf_dir, options.python or _default_python(), options.keep_warm)
+        with _readable_by_all():
+            if options.uninstall:
+                uninstall(options.bin_dir, options.conf_dir)
+            else:
+                install(options.bin_dir, options.conf_dir, options.python or _default_python(), options.keep_warm)
     except InstallError as error:
         print(f"udplane cni install: {error}", file=sys.stderr)
         return 1
@@ -93,6 +106,16 @@ def main(argv: list[str]) -> int:
         print(f"udplane cni install: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
+
+
+@contextmanager
+def _readable_by_all() -> Iterator[None]:
+    """Files and directories that everybody may read and nobody else write, whatever the caller's umask."""
+    former = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(former)
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
@@ -125,31 +148,33 @@ def install(bin_dir: str, conf_dir: str | None, python: str, keep_warm: int = 0)
     if not python.startswith("/"):
         raise InstallError(f"--python {python}: give the interpreter's absolute path")
     runs_here = _check_python(python)
+    for name in _available():
+        if os.path.isdir(f"{bin_dir}/{name}"):
+            raise InstallError(f"{bin_dir}/{name} is a directory: remove it, or choose another --bin-dir")
     os.makedirs(f"{bin_dir}/.udplane", exist_ok=True)
+    os.chmod(f"{bin_dir}/.udplane", 0o755)
     library = _install_library(bin_dir, python if runs_here else None)
-    launcher = f"{bin_dir}/.udplane/launcher"
     if keep_warm:
-        program = _program()
+        launcher = _program()
         start = START.format(python=python, library=library, idle_seconds=keep_warm)
-        _write_program(f"{bin_dir}/.udplane/start", start)
+        _write_program(f"{bin_dir}/.udplane/start", start.encode())
         _link_warm(bin_dir, library)
-        _write_program(launcher, program)
     else:
-        _write_program(launcher, LAUNCHER.format(python=python, library=library))
-        for name in ("warm", "start"):
-            remove(f"{bin_dir}/.udplane/{name}")
+        launcher = LAUNCHER.format(python=python, library=library).encode()
     for name in _available():
         _set_aside(bin_dir, name)
-        _link(launcher, f"{bin_dir}/{name}")
+        _write_program(f"{bin_dir}/{name}", launcher + SIGNATURE.format(library=library).encode())
+    for name in ("launcher",) if keep_warm else ("launcher", "warm", "start"):  # an earlier installation's
+        remove(f"{bin_dir}/.udplane/{name}")
     _remove_old_libraries(bin_dir)
     print(f"installed in {bin_dir}: {' '.join(_available())}")
     if conf_dir:
         _install_conflist(conf_dir)
 
 
-def _write_program(path: str, content: str | bytes) -> None:
-    write_atomic(path, content.encode() if isinstance(content, str) else content, 0o755)
-    os.chmod(path, 0o755)  # whatever the umask is
+def _write_program(path: str, content: bytes) -> None:
+    remove(temporary_of(path))  # a killed installer's, perhaps with other permissions
+    write_atomic(path, content, 0o755)
 
 
 def _program() -> bytes:
@@ -237,26 +262,29 @@ def _install_library(bin_dir: str, python: str | None) -> str:
 
 
 def _is_launcher(path: str) -> bool:
-    return MARK in (read_file(path) or b"")
+    """Whether a file is a launcher of ours, of this installation or an earlier one. A link never is."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    is_small_file = stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_LAUNCHER
+    return is_small_file and MARK in (read_file(path) or b"")
 
 
 def _set_aside(bin_dir: str, name: str) -> None:
-    """Keep another plugin of that name, for uninstall to put back."""
+    """Keep another plugin of that name, for uninstall to put back: a file, or a link as it is, wherever it leads."""
     path = f"{bin_dir}/{name}"
-    if os.path.isfile(path) and not _is_launcher(path):
-        os.makedirs(f"{bin_dir}/.udplane/replaced", exist_ok=True)
-        _link(path, f"{bin_dir}/.udplane/replaced/{name}")
-
-
-def _link(source: str, target: str) -> None:
-    """Make `target` another name of `source`, in place of what it was; a copy where links are not possible."""
-    temporary = f"{os.path.dirname(target)}/.{os.path.basename(target)}.tmp"
+    if not os.path.lexists(path) or _is_launcher(path):
+        return
+    os.makedirs(f"{bin_dir}/.udplane/replaced", exist_ok=True)
+    kept = f"{bin_dir}/.udplane/replaced/{name}"
+    temporary = temporary_of(kept)
     remove(temporary)
     try:
-        os.link(source, temporary)
-    except OSError:
-        shutil.copy2(source, temporary)
-    os.rename(temporary, target)
+        os.link(path, temporary, follow_symlinks=False)
+    except OSError:  # a file system without hard links
+        shutil.copy2(path, temporary, follow_symlinks=False)
+    os.rename(temporary, kept)
     remove(temporary)  # renaming a link onto another link of the same file does nothing
 
 
@@ -281,14 +309,20 @@ def _install_conflist(conf_dir: str) -> None:
 
 
 def uninstall(bin_dir: str, conf_dir: str | None) -> None:
-    """Take away what `install` made and put back what it replaced. Raises OSError."""
+    """Take away what `install` made and put back what it replaced. Raises OSError.
+
+    Something else under a plugin's name came later, and nothing there was taken away by somebody: both stay so.
+    """
     for name in MODULES:
-        path = f"{bin_dir}/{name}"
-        if os.path.isfile(path) and _is_launcher(path):
-            remove(path)
-        kept = f"{bin_dir}/.udplane/replaced/{name}"
-        if os.path.exists(kept):
+        path, kept = f"{bin_dir}/{name}", f"{bin_dir}/.udplane/replaced/{name}"
+        if not _is_launcher(path):
+            if os.path.lexists(kept):
+                now = "there is another one now" if os.path.lexists(path) else "somebody has removed the plugin since"
+                print(f"did not put back the former {path}: {now}")
+        elif os.path.lexists(kept):
             os.rename(kept, path)
+        else:
+            remove(path)
     if os.path.isdir(f"{bin_dir}/.udplane"):
         shutil.rmtree(f"{bin_dir}/.udplane")
     print(f"uninstalled from {bin_dir}")

@@ -1,10 +1,10 @@
 """Call another plugin: find it in CNI_PATH, run it, read its answer.
 
 A delegate that is one of ours, installed beside the plugin that calls it, runs in this process: that saves the start
-of an interpreter, the better part of its time. It counts as ours when the file found in CNI_PATH is the very launcher
-that started this process (the launchers of one installation are links to one file); then the answer takes the same
-road as a printed one would, through the shape of the configuration's version, so that nobody can tell the difference.
-Every other file is executed.
+of an interpreter, the better part of its time. It counts as ours when the file found in CNI_PATH lies beside the
+launcher that started this process and ends as it does (the installer writes a signature there); then the answer takes
+the same road as a printed one would, through the shape of the configuration's version, so that nobody can tell the
+difference. Every other file is executed: what somebody copies over one launcher is theirs, and harms none of the rest.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+SIGNATURE_BYTES = 64  # from the end of a launcher, see cni/install.py
+
+
 def delegate(call: Call, name: str, command: str, conf: dict[str, Any] | None = None) -> Result | None:
     """Run `command` of the plugin `name`, with the call's own configuration or with `conf`.
 
@@ -31,7 +34,7 @@ def delegate(call: Call, name: str, command: str, conf: dict[str, Any] | None = 
     """
     path, status = find_plugin(name, call.path)
     derived = call.for_delegate(command, conf)
-    if name in registry.MODULES and _is_own_launcher(status):
+    if name in registry.MODULES and _is_own_launcher(path, status):
         result = invoke(registry.load_plugin(name), derived)
         return result and Result.from_json(result.to_json(derived.version), derived.version)
     return _execute(path, derived)
@@ -40,19 +43,32 @@ def delegate(call: Call, name: str, command: str, conf: dict[str, Any] | None = 
 def preload(call: Call, name: str) -> None:
     """Import a delegate that will run in this process. Whatever is wrong with it is for `delegate` to say."""
     try:
-        _, status = find_plugin(name, call.path)
+        path, status = find_plugin(name, call.path)
     except CniError:
         return
-    if name in registry.MODULES and _is_own_launcher(status):
+    if name in registry.MODULES and _is_own_launcher(path, status):
         registry.load_plugin(name)
 
 
-def _is_own_launcher(status: os.stat_result) -> bool:
-    """Whether the file with this status is the one that started this process."""
+def _is_own_launcher(path: str, status: os.stat_result) -> bool:
+    """Whether the file at `path`, which has this status, is a launcher of the installation that runs here."""
+    launcher = registry.launcher
     try:
-        return bool(registry.launcher) and same_file(status, os.stat(registry.launcher))
+        own = os.stat(launcher) if launcher else None
+        if own is None or own.st_size != status.st_size:
+            return False
+        beside = same_file(os.stat(path.rpartition("/")[0] or "/"), os.stat(launcher.rpartition("/")[0] or "."))
+        return beside and (same_file(own, status) or _signature(path) == _signature(launcher))
     except OSError:
         return False
+
+
+def _signature(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.pread(fd, SIGNATURE_BYTES, max(os.fstat(fd).st_size - SIGNATURE_BYTES, 0))
+    finally:
+        os.close(fd)
 
 
 def find_plugin(name: str, directories: list[str]) -> tuple[str, os.stat_result]:

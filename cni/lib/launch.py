@@ -1,7 +1,7 @@
 """What an installed launcher runs: the plugin whose name the launcher was called by.
 
-All launchers of an installation are links to one file. Its inode tells a plugin whether a delegate that it finds in
-CNI_PATH is of the same installation (see cni.lib.delegate).
+The launcher's own path is kept: it tells a plugin whether a delegate that it finds in CNI_PATH is of the same
+installation (see cni.lib.delegate).
 """
 
 from __future__ import annotations

@@ -104,6 +104,92 @@ def test_uninstalling_leaves_the_directories_as_they_were(tmp_path: Path) -> Non
     assert tree(tmp_path) == before
 
 
+def official(path: Path, version: str = "1.1.1") -> bytes:
+    content = f"\x7fELF the official one, {version}".encode()
+    path.write_bytes(content)
+    path.chmod(0o755)
+    return content
+
+
+def test_what_is_copied_over_one_plugin_harms_no_other(tmp_path: Path) -> None:
+    """`cp -f` writes into the file that is there; so does the init container of kube-flannel, at every start."""
+    before = official(tmp_path / "bridge")
+    install(tmp_path)
+    mine, foreign = (tmp_path / "flannel"), b"\x7fELF another flannel"
+    inodes = {path.stat().st_ino for path in tmp_path.iterdir() if path.is_file()}
+    assert len(inodes) == len(registry.MODULES)
+    (tmp_path / "source").write_bytes(foreign)
+    subprocess.run(["cp", "-f", tmp_path / "source", mine], check=True)
+    for name in sorted(registry.MODULES.keys() - {"flannel"}):
+        assert run(tmp_path / name, verb="VERSION").returncode == 0, name
+    assert main(["--bin-dir", str(tmp_path), "--uninstall"]) == 0
+    assert tree(tmp_path) == {"bridge": before, "flannel": foreign, "source": foreign}
+
+
+def test_a_newer_plugin_that_came_meanwhile_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("bridge", "ptp", "static"):
+        official(tmp_path / name)
+    install(tmp_path)
+    newer = official(tmp_path / "new", "1.9.1")
+    (tmp_path / "new").rename(tmp_path / "bridge")  # as dpkg does it
+    (tmp_path / "ptp").unlink()
+    assert main(["--bin-dir", str(tmp_path), "--uninstall"]) == 0
+    assert tree(tmp_path) == {"bridge": newer, "static": (tmp_path / "static").read_bytes()}
+    output = capsys.readouterr().out
+    assert f"did not put back the former {tmp_path}/bridge: there is another one now" in output
+    assert f"did not put back the former {tmp_path}/ptp: somebody has removed the plugin since" in output
+
+
+def test_of_several_replaced_plugins_the_newest_comes_back(tmp_path: Path) -> None:
+    official(tmp_path / "bridge")
+    install(tmp_path)
+    newer = official(tmp_path / "new", "1.9.1")
+    (tmp_path / "new").rename(tmp_path / "bridge")
+    install(tmp_path)
+    assert main(["--bin-dir", str(tmp_path), "--uninstall"]) == 0
+    assert tree(tmp_path) == {"bridge": newer}
+
+
+def test_links_come_back_as_they_were(tmp_path: Path) -> None:
+    """k3s has one program under many names, each a link to it; other links lead to what is not mounted yet."""
+    bin_dir, elsewhere = tmp_path / "bin", tmp_path / "elsewhere"
+    bin_dir.mkdir()
+    elsewhere.mkdir()
+    multicall = official(bin_dir / "cni")
+    install(elsewhere)
+    targets = {"bridge": "cni", "portmap": "../bin/cni", "ptp": "/nowhere/ptp", "static": f"{elsewhere}/static"}
+    for name, target in targets.items():
+        (bin_dir / name).symlink_to(target)
+    for _ in range(2):
+        install(bin_dir)
+    assert all(run(bin_dir / name, verb="VERSION").returncode == 0 for name in registry.MODULES)
+    assert main(["--bin-dir", str(bin_dir), "--uninstall"]) == 0
+    assert {path.name: str(path.readlink()) for path in bin_dir.iterdir() if path.is_symlink()} == targets
+    assert (bin_dir / "cni").read_bytes() == multicall
+    assert sorted(path.name for path in bin_dir.iterdir()) == sorted(["cni", *targets])
+
+
+def test_a_directory_in_a_plugins_place_is_told_before_anything_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ptp").mkdir()
+    assert main(["--bin-dir", str(tmp_path)]) == 1
+    assert "/ptp is a directory: remove it, or choose another --bin-dir" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [tmp_path / "ptp"]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_the_umask_of_whoever_installs_does_not_count(tmp_path: Path, umask: int) -> None:
+    former = os.umask(umask)
+    try:
+        install(tmp_path / "new" / "bin", "--conf-dir", str(tmp_path / "new" / "net.d"))
+    finally:
+        os.umask(former)
+    for path in (tmp_path / "new").rglob("*"):
+        wanted = 0o755 if path.is_dir() or path.parent.name == "bin" else 0o644
+        assert path.stat().st_mode & 0o777 == wanted, path
+
+
 def test_a_conflist_that_somebody_changed_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     conf_dir = tmp_path / "net.d"
     install(tmp_path / "bin", "--conf-dir", str(conf_dir))
@@ -169,6 +255,11 @@ def test_a_delegate_of_the_same_installation_runs_in_this_process(
     assert [str(ip.address) for ip in result.ips] == ["10.1.2.3/24", "10.1.2.4/24"]
     install(tmp_path)
     call.path = [str(tmp_path)]
+    with pytest.raises(Executed, match=str(tmp_path)):
+        delegate(call, "static", "ADD")
+    monkeypatch.setattr(registry, "launcher", str(tmp_path / "bridge"))
+    content = (tmp_path / "static").read_bytes()
+    (tmp_path / "static").write_bytes(content.swapcase())  # of the same size
     with pytest.raises(Executed, match=str(tmp_path)):
         delegate(call, "static", "ADD")
 
