@@ -5,28 +5,30 @@ bucket there limits it. What comes from the pod (egress) arrives there; it is se
 own, `bwp` and a hash of network and container id, with another token bucket (see cni.lib.qdisc).
 
 The limits come from the configuration or, where that has none, from the runtime (runtimeConfig.bandwidth), in bits and
-bits a second. The veth takes its qdiscs along when it goes; DEL has only the ifb to remove, and needs network and
-container id for it. The ifb's alias names the network, for GC.
+bits a second. The veth takes its qdiscs along when it goes; DEL has only the ifb to remove. Whose that is stands on it
+as its label (see cni.lib.ownership). Its name is the official plugin's, which all interfaces of a container in a
+network have in common; a second interface's device has the interface in the hash as well.
 """
 
 from __future__ import annotations
 
-from cni.lib import links, qdisc
+from cni.lib import links, ownership, qdisc
 from cni.lib.errors import UNSUPPORTED_FIELD, CniError
 from cni.lib.firewall import hash_text
 from cni.lib.gojson import Fields, JsonTypeError, lookup
-from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute_text, attribute_u32, text
-from cni.lib.netns import open_netns
+from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute_u32
+from cni.lib.netns import NetnsLock, open_netns
 from cni.lib.qdisc import TokenBucket
 from cni.lib.rollback import Rollback
-from cni.lib.skel import Call, Plugin, main
+from cni.lib.skel import Attachment, Call, Plugin, main
 from cni.lib.types import Interface, Result
 
 LIMITS = ("ingressRate", "ingressBurst", "egressRate", "egressBurst")
 SUBNETS = ("shapedSubnets", "unshapedSubnets")
 IFB_PREFIX = "bwp"
-IFB_NAME_LENGTH = 15
-ALIAS_PREFIX = "udplane network "
+IFB_HASH_LENGTH = 12
+FORMER_ALIAS = "udplane network "  # with the network's name alone, as an earlier version wrote it
+EEXIST = 17
 MAX_BURST_BYTES = (1 << 32) - 1
 BITS_PER_BYTE = 8
 
@@ -70,9 +72,26 @@ def _bucket(rate: int, burst: int) -> TokenBucket | None:
     return TokenBucket.of(rate, burst) if rate else None
 
 
-def ifb_name(network: str, container_id: str) -> str:
-    """The name of a pod's ifb device."""
-    return IFB_PREFIX + hash_text(network + container_id, IFB_NAME_LENGTH - len(IFB_PREFIX))
+def ifb_name(network: str, container_id: str, ifname: str = "") -> str:
+    """The name of a pod's ifb device; with `ifname`, of a further interface's."""
+    return IFB_PREFIX + hash_text(network + container_id + (f"/{ifname}" if ifname else ""), IFB_HASH_LENGTH)
+
+
+def ifb_names(call: Call) -> tuple[str, str]:
+    """The names that the call's device may have."""
+    return ifb_name(call.name, call.container_id), ifb_name(call.name, call.container_id, call.ifname)
+
+
+def find_ifb(host: NetlinkSocket, call: Call) -> links.Link | None:
+    """The call's device, None if there is none.
+
+    One that nobody has labelled is an official plugin's, or an earlier version's, whose names say no more.
+    """
+    attachment = Attachment(call.container_id, call.ifname)
+    found = [link for name in ifb_names(call) if (link := links.find_link(host, name)) is not None]
+    ours = [link for link in found if ownership.alias(link) == ownership.label(call.name, attachment)]
+    former = [link for link in found if ownership.alias(link) in ("", FORMER_ALIAS + call.name)]
+    return next((link for link in ours + former if link.kind == "ifb"), None)
 
 
 def add(call: Call) -> Result:
@@ -123,16 +142,21 @@ def _shape(host: NetlinkSocket, index: int, bucket: TokenBucket) -> None:
 
 
 def _make_ifb(host: NetlinkSocket, call: Call, veth: links.Link, rollback: Rollback) -> links.Link:
-    name = ifb_name(call.name, call.container_id)
+    """Make the device and label it, which takes two messages: GC, which takes the lock too, comes before or after."""
     attributes = (attribute_u32(links.IFLA_MTU, veth.mtu), attribute_u32(links.IFLA_TXQLEN, veth.tx_queue_len))
-    try:
-        links.add_link(host, name, "ifb", *attributes)
-    except NetlinkError as error:
-        raise CniError(f"adding link: {error}") from error
-    rollback.push(lambda: links.delete_link(host, name))
-    ifb = links.get_link(host, name)
-    alias = attribute_text(links.IFLA_IFALIAS, ALIAS_PREFIX + call.name)
-    links.set_link(host, ifb.index, alias, flags=links.IFF_UP, change=links.IFF_UP)
+    with NetnsLock():
+        taken = find_ifb(host, call) is not None
+        for name in ifb_names(call):
+            try:
+                links.add_link(host, name, "ifb", *attributes)
+                break
+            except NetlinkError as error:
+                if error.errno != EEXIST or taken or name == ifb_names(call)[-1]:
+                    raise CniError(f"adding link: {error}") from error
+        rollback.push(lambda: links.delete_link(host, name))
+        ifb = links.get_link(host, name)
+        label = ownership.label_attribute(call.name, Attachment(call.container_id, call.ifname))
+        links.set_link(host, ifb.index, label, flags=links.IFF_UP, change=links.IFF_UP)
     return ifb
 
 
@@ -154,7 +178,9 @@ def _shape_arriving(
 def delete(call: Call) -> None:
     """Remove the ifb device; it may be gone."""
     with NetlinkSocket() as host:
-        links.delete_link(host, ifb_name(call.name, call.container_id))
+        ifb = find_ifb(host, call)
+        if ifb is not None:
+            links.delete_link(host, index=ifb.index)
 
 
 def check(call: Call) -> None:
@@ -168,7 +194,7 @@ def check(call: Call) -> None:
         if config.ingress:
             _check_bucket(host, veth.index, config.ingress)
         if config.egress:
-            ifb = links.find_link(host, ifb_name(call.name, call.container_id))
+            ifb = find_ifb(host, call)
             if ifb is None:
                 raise CniError("get ifb device: Link not found")
             _check_bucket(host, ifb.index, config.egress)
@@ -193,14 +219,17 @@ def gc(call: Call) -> None:
     if valid is None:
         return
     live = {ifb_name(call.name, attachment.container_id) for attachment in valid}
-    with NetlinkSocket() as host:
+    with NetnsLock(), NetlinkSocket() as host:
         for link in links.list_links(host, kind="ifb"):
-            alias = text(link.attributes.get(links.IFLA_IFALIAS, b""))
-            # An ADD that was killed before it gave the alias had not switched its device on either.
-            named_by_us = link.name.startswith(IFB_PREFIX) and len(link.name) == IFB_NAME_LENGTH
-            half_made = named_by_us and not alias and not link.up
-            if link.name not in live and (half_made or alias == ALIAS_PREFIX + call.name):
+            former = ownership.alias(link) == FORMER_ALIAS + call.name and link.name not in live
+            if former or _is_half_made(link) or ownership.is_stale(link, call.name, valid):
                 links.delete_link(host, index=link.index)
+
+
+def _is_half_made(link: links.Link) -> bool:
+    """Whether a link is the work of an ADD that was killed before it labelled and switched on its device."""
+    named_by_us = link.name.startswith(IFB_PREFIX) and len(link.name) == len(IFB_PREFIX) + IFB_HASH_LENGTH
+    return named_by_us and not ownership.alias(link) and not link.up
 
 
 def status(call: Call) -> None:

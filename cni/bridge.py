@@ -32,7 +32,6 @@ from cni.lib.types import DNS, Interface, IPConfig, Result, Route
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cni.lib.firewall import Transaction
     from cni.lib.masquerade import Masquerade
 
 DEFAULT_BRIDGE = "cni0"
@@ -114,8 +113,8 @@ def add(call: Call) -> Result:
         if config.mac_spoof_check:
             from cni.lib import macspoof
 
-            rollback.push(lambda: macspoof.remove(attachment))
-            macspoof.setup(attachment, pair.host_name, links.format_mac(pair.mac))
+            rollback.push(lambda: macspoof.remove(call.name, attachment))
+            macspoof.setup(call.name, attachment, pair.host_name, links.format_mac(pair.mac))
         if reserved:
             result.ips, result.routes, result.dns = reserved.ips, reserved.routes, reserved.dns
             _configure_layer3(call, config, connection, result, rules, rollback)
@@ -125,7 +124,7 @@ def add(call: Call) -> Result:
         _limit_gso(netns, call.ifname, config.gso_max_size)
         if not bridge.ours:  # its address may have followed that of the new port
             result.interfaces[0].mac = links.get_link(host, bridge.name).mac
-        if config.dns:
+        if config.dns.given:
             result.dns = config.dns
         rollback.pop_all()
     return result
@@ -285,32 +284,24 @@ def _wait_for_port(host: NetlinkSocket, name: str) -> None:
 
 
 def delete(call: Call) -> None:
-    """Disconnect the pod: every step is tried, the first failure is reported."""
-    config = Config(call)
-    rules = masquerade_of(call, config)
-    started: list[Transaction] = []
-    others = _other_addresses(call) if rules else []
+    """Disconnect the pod: every step is tried, the first failure is reported.
+
+    Nothing of the configuration counts but the IPAM plugin: the rest may have changed since the ADD.
+    """
+    from cni.lib import macspoof, masquerade
+
+    rules = masquerade.removal_of(call)
+    attachment = Attachment(call.container_id, call.ifname)
     with Attempts() as attempts, NetlinkSocket() as host:
         if ipam.ipam_type(call) == "dhcp":  # it sends its release through the interface
             attempts.run(lambda: ipam.forward(call))
         removing = Background(lambda: veth.delete_pair(host, call))
-        if rules:
-            attempts.run(lambda: started.extend(rules.start_removal(others)))
+        attempts.run(rules.start)
         if ipam.ipam_type(call) != "dhcp":
             attempts.run(lambda: ipam.forward(call))
-        if config.mac_spoof_check:
-            from cni.lib import macspoof
-
-            attempts.run(lambda: macspoof.remove(Attachment(call.container_id, call.ifname)))
-        if rules:
-            attempts.run(lambda: rules.finish_removal(started, others))
+        attempts.run(lambda: macspoof.remove(call.name, attachment))
+        attempts.run(rules.finish)
         attempts.run(removing.wait)
-
-
-def _other_addresses(call: Call) -> list[IPNet]:
-    from cni.lib.masquerade import other_addresses
-
-    return other_addresses(call)
 
 
 def check(call: Call) -> None:
@@ -326,21 +317,13 @@ def gc(call: Call) -> None:
     valid = call.valid_attachments()
     if valid is None:
         return
-    from cni.lib import masquerade
+    from cni.lib import macspoof, masquerade
 
-    config = Config(call)
     with Attempts() as attempts:
-        attempts.run(lambda: _collect_veths(call.name, config, valid))
+        attempts.run(lambda: veth.collect_garbage(call.name, valid))
+        attempts.run(lambda: macspoof.collect_garbage(call.name, valid))
         attempts.run(lambda: masquerade.collect_garbage(call.name, valid))
         attempts.run(lambda: ipam.forward(call))
-
-
-def _collect_veths(network: str, config: Config, valid: set[Attachment]) -> None:
-    live = veth.collect_garbage(network, valid)
-    if config.mac_spoof_check:
-        from cni.lib import macspoof
-
-        macspoof.collect_garbage(veth.name_prefix(network), live)
 
 
 def status(call: Call) -> None:

@@ -1,16 +1,17 @@
 """loopback: brings up `lo` in a pod.
 
-ADD answers with lo's own addresses, or passes on the result of the plugins before it. DEL takes lo down. There is no
-address management, so nothing is kept on the host and GC has nothing to collect.
+ADD answers with lo's own addresses, or passes on the result of the plugins before it. DEL takes lo down, if the label
+on it (see cni.lib.ownership) says that it is this attachment's: the namespace's path may lead to another pod by now.
+There is no address management, so nothing is kept on the host and GC has nothing to collect.
 """
 
 from __future__ import annotations
 
-from cni.lib import addresses, links
+from cni.lib import addresses, links, ownership
 from cni.lib.errors import CniError
 from cni.lib.ip import format_ip
 from cni.lib.netns import Netns, open_netns_if_present
-from cni.lib.skel import Call, Plugin, main
+from cni.lib.skel import Attachment, Call, Plugin, main
 from cni.lib.types import Interface, IPConfig, Result
 
 LOOPBACK_MAC = "00:00:00:00:00:00"
@@ -26,7 +27,8 @@ def add(call: Call) -> Result:
             if not is_loopback(address.net.ip):
                 text = f'loopback interface found with non-loopback address "{format_ip(address.net.ip)}"'
                 raise CniError(text)
-        links.set_up(netlink, lo.index)
+        label = ownership.label_attribute(call.name, Attachment(call.container_id, call.ifname))
+        links.set_link(netlink, lo.index, label, flags=links.IFF_UP, change=links.IFF_UP)
         found = [address.net for address in addresses.list_addresses(netlink, lo.index)]
     if previous is not None:
         return previous
@@ -55,7 +57,9 @@ def delete(call: Call) -> None:
     if netns is None:
         return
     with netns.netlink() as netlink:
-        links.set_down(netlink, links.get_link(netlink, "lo").index)
+        lo = links.get_link(netlink, "lo")
+        if ownership.alias(lo) == ownership.label(call.name, Attachment(call.container_id, call.ifname)):
+            links.set_down(netlink, lo.index)
 
 
 def nothing(call: Call) -> None:

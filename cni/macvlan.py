@@ -3,12 +3,13 @@
 ADD makes the link on the master, inside the pod, under a temporary name: the kernel looks for the name among the
 node's own interfaces first, and the node has an eth0 too. Then it gets its name, and the IPAM plugin's addresses;
 without an IPAM plugin it just goes up (layer 2). DEL needs neither the master nor the pod: the link goes with the
-pod's namespace, and the reservation by container id and interface name.
+pod's namespace, and the reservation by container id and interface name. With its name the link gets its label (see
+cni.lib.ownership), so that DEL leaves the link of the pod that a stale namespace path leads to.
 """
 
 from __future__ import annotations
 
-from cni.lib import addresses, ipam, links, sysctl, verify, veth
+from cni.lib import addresses, ipam, links, ownership, sysctl, verify, veth
 from cni.lib.args import parse_args
 from cni.lib.errors import PLUGIN_NOT_AVAILABLE, CniError
 from cni.lib.gojson import JsonTypeError
@@ -80,7 +81,7 @@ def add(call: Call) -> Result:
         if ipam.ipam_type(call):
             reserved = ipam.add(call)
             rollback.push(lambda: ipam.delete(call))
-            result.ips, result.routes = reserved.ips, reserved.routes
+            result.ips, result.routes, result.dns = reserved.ips, reserved.routes, reserved.dns
             for ip in result.ips:
                 ip.interface = 0
             with netns:
@@ -91,7 +92,8 @@ def add(call: Call) -> Result:
             with netns.netlink() as inside:
                 links.set_up(inside, links.get_link(inside, call.ifname).index)
         rollback.pop_all()
-    result.dns = config.dns
+    if config.dns.given:
+        result.dns = config.dns
     return result
 
 
@@ -103,19 +105,20 @@ def _make_link(call: Call, config: Config, rollback: Rollback) -> Interface:
         mode = config.mode_number
         netns = netns or open_netns(call.netns)
         name = _temporary_name(call)
-        _delete_link(netns, name)  # what an ADD that was killed has left
+        _delete_link(netns, call, name)  # what an ADD that was killed has left
         try:
             links.add_link(outside, name, "macvlan", *_attributes(config, master, netns), data=_data(config, mode))
         except NetlinkError as error:
             raise CniError(f"failed to create macvlan: {error}") from error
     with netns.netlink() as inside:
         made = links.get_link(inside, name)
-        rollback.push(lambda: _delete_link(netns, name))
+        rollback.push(lambda: _delete_link(netns, call, name))
         try:
-            links.set_link(inside, made.index, attribute_text(links.IFLA_IFNAME, call.ifname))
+            label = ownership.label_attribute(call.name, Attachment(call.container_id, call.ifname))
+            links.set_link(inside, made.index, attribute_text(links.IFLA_IFNAME, call.ifname), label)
         except NetlinkError as error:
             raise CniError(f'failed to rename macvlan to "{call.ifname}": {error}') from error
-        rollback.push(lambda: _delete_link(netns, call.ifname))
+        rollback.push(lambda: _delete_link(netns, call, call.ifname))
     return Interface(call.ifname, made.mac, call.netns)
 
 
@@ -124,10 +127,26 @@ def _temporary_name(call: Call) -> str:
     return veth.host_name(call.name, Attachment(call.container_id, call.ifname))
 
 
-def _delete_link(netns: Netns, *names: str) -> None:
+def _delete_link(netns: Netns, call: Call, name: str) -> None:
+    """Remove the attachment's link that has this name. It may be gone, or be somebody else's."""
     with netns.netlink() as inside:
-        for name in names:
-            links.delete_link(inside, name)
+        link = links.find_link(inside, name)
+        if link is not None and link.kind == "macvlan" and _is_ours(link, call):
+            links.delete_link(inside, index=link.index)
+
+
+def _is_ours(link: links.Link, call: Call) -> bool:
+    """Whether a macvlan in the call's namespace is the call's: labelled so, or still under its temporary name.
+
+    One that nobody has labelled is an official plugin's, or an earlier version's, if the ADD's result tells of its
+    MAC address.
+    """
+    written = ownership.alias(link)
+    if written:
+        return written == ownership.label(call.name, Attachment(call.container_id, call.ifname))
+    previous = call.prev_result_if_any()
+    told = {(one.name, one.mac.lower()) for one in previous.interfaces if one.sandbox} if previous else set()
+    return link.name == _temporary_name(call) or (link.name, link.mac) in told
 
 
 def _attributes(config: Config, master: links.Link, netns: Netns) -> list[bytes]:
@@ -161,7 +180,8 @@ def delete(call: Call) -> None:
 def _delete_from_pod(call: Call) -> None:
     netns = open_netns_if_present(call.netns)
     if netns is not None:
-        _delete_link(netns, call.ifname, _temporary_name(call))
+        for name in (call.ifname, _temporary_name(call)):
+            _delete_link(netns, call, name)
 
 
 def check(call: Call) -> None:

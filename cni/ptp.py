@@ -20,14 +20,13 @@ from cni.lib.errors import CniError
 from cni.lib.gojson import JsonTypeError
 from cni.lib.ip import IPNet, family
 from cni.lib.netlink import NetlinkError, NetlinkSocket
-from cni.lib.netns import Netns, open_netns
+from cni.lib.netns import Netns, NetnsLock, open_netns
 from cni.lib.rollback import Attempts, Rollback
 from cni.lib.skel import Attachment, Call, Plugin, main
 from cni.lib.types import DNS, Interface, IPConfig, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cni.lib.firewall import Transaction
     from cni.lib.masquerade import Masquerade
 
 POD_INTERFACE = 1  # index in the result: 0 the node's end, 1 the pod's
@@ -62,7 +61,8 @@ def add(call: Call) -> Result:
     _require_ipam(call)
     with NetlinkSocket() as host, Rollback() as rollback:
         netns = open_netns(call.netns)
-        pair = veth.make_pair(host, netns, call, config.mtu)
+        with NetnsLock():
+            pair = veth.make_pair(host, netns, call, config.mtu)
         rollback.push(lambda: links.delete_link(host, pair.host_name))
         result = ipam.add(call)
         rollback.push(lambda: ipam.delete(call))
@@ -77,7 +77,7 @@ def add(call: Call) -> Result:
         finally:
             if rules:
                 rules.finish(started)
-        if config.dns:
+        if config.dns.given:
             result.dns = config.dns
         rollback.pop_all()
     return result
@@ -149,21 +149,18 @@ def host_net(ip: bytes) -> IPNet:
 
 
 def delete(call: Call) -> None:
-    """Disconnect the pod: every step is tried, the first failure is reported."""
-    config = Config(call)
-    rules = config.rules(call)
-    started: list[Transaction] = []
-    others: list[IPNet] = []
-    with Attempts() as attempts, NetlinkSocket() as host:
-        if rules:
-            from cni.lib.masquerade import other_addresses
+    """Disconnect the pod: every step is tried, the first failure is reported.
 
-            others = other_addresses(call)
-            attempts.run(lambda: started.extend(rules.start_removal(others)))
+    Nothing of the configuration counts but the IPAM plugin: the rest may have changed since the ADD.
+    """
+    from cni.lib import masquerade
+
+    rules = masquerade.removal_of(call)
+    with Attempts() as attempts, NetlinkSocket() as host:
+        attempts.run(rules.start)
         attempts.run(lambda: ipam.forward(call))
         attempts.run(lambda: veth.delete_pair(host, call))
-        if rules:
-            attempts.run(lambda: rules.finish_removal(started, others))
+        attempts.run(rules.finish)
 
 
 def check(call: Call) -> None:

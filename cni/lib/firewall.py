@@ -14,11 +14,14 @@ from __future__ import annotations
 from cni.lib.errors import CniError
 from cni.lib.ip import AF_INET, AF_INET6
 from cni.lib.lean import sha512
+from cni.lib.nftables import chain_exists, legacy_table_in_use
 from cni.lib.process import Finished, Process, find_program
+from cni.lib.skel import Attachment
 
 CHAIN_NAME_LENGTH = 28
 IPTABLES = "iptables"
 NFTABLES = "nftables"
+NFT_COMMENT_LENGTH = 128
 NOTHING_THERE = ("No such file or directory", "can't initialize", "Table does not exist")
 
 
@@ -58,6 +61,21 @@ def chain_name(network: str, container_id: str, prefix: str = "") -> str:
 def comment(network: str, container_id: str) -> str:
     """The comment on a pod's iptables rules, quoted for iptables-restore and as `iptables -S` prints it."""
     return f'"name: \\"{network}\\" id: \\"{container_id}\\""'
+
+
+def nft_comment(network: str, attachment: Attachment) -> str:
+    """The comment that tells an attachment's nftables rules from all others."""
+    container_id, ifname = attachment.key
+    instance = hash_text(f"{ifname}:{container_id}", 16)
+    text = f"{hash_text(network, 16)}-{instance}, net: {network}, if: {ifname}, id: {container_id}"
+    return text.replace('"', "")[:NFT_COMMENT_LENGTH]
+
+
+def is_stale_nft(comment: str, network: str, valid: set[Attachment]) -> bool:
+    """Whether a comment is of an attachment of this network, written out in full, that is not valid any more."""
+    instance = comment[16:33]  # what stands between the two parts that the network's name decides
+    start = f"{hash_text(network, 16)}{instance}, net: {network}, if: "[:NFT_COMMENT_LENGTH]
+    return comment.startswith(start) and comment not in {nft_comment(network, one) for one in valid}
 
 
 def quote(word: str) -> str:
@@ -106,6 +124,12 @@ def _iptables(of_family: int) -> str:
     return "iptables" if of_family == AF_INET else "ip6tables"
 
 
+def may_have_chain(of_family: int, table: str, chain: str) -> bool:
+    """Whether iptables may have this chain, asked without a program; not where iptables is not installed."""
+    in_nftables = chain_exists(of_family, table, chain)
+    return (in_nftables or legacy_table_in_use(of_family, table)) and find_program(_iptables(of_family)) is not None
+
+
 def prepare_iptables(of_family: int) -> Transaction:
     """Start the program that `start_iptables` needs, before it is known what it is to do."""
     return Transaction([f"{_iptables(of_family)}-restore", "--noflush", "--wait"], None)
@@ -145,3 +169,8 @@ def start_nft(script: str, prepared: Transaction | None = None) -> Transaction:
 def list_nft(of_family: str, table: str, chain: str) -> list[str]:
     """The rules of one chain, each ending in `# handle N`; empty when there is no such chain."""
     return _lines(Transaction(["nft", "-a", "list", "chain", of_family, table, chain]))
+
+
+def list_nft_table(of_family: str, table: str) -> list[str]:
+    """A whole table, each rule ending in `# handle N`; empty when there is no such table."""
+    return _lines(Transaction(["nft", "-a", "list", "table", of_family, table]))

@@ -201,9 +201,9 @@ def add_link(
 def add_veth(
     netlink: NetlinkSocket, name: str, *attributes: bytes, peer: str, peer_netns: int, peer_attributes: bytes = b""
 ) -> None:
-    """Make a veth pair, this end up, the other (`peer`) born inside the namespace of the descriptor `peer_netns`."""
+    """Make a veth pair, both ends down, the other (`peer`) born inside the namespace of the descriptor `peer_netns`."""
     other = ifinfomsg() + attribute_text(IFLA_IFNAME, peer) + attribute_u32(IFLA_NET_NS_FD, peer_netns)
-    add_link(netlink, name, "veth", *attributes, up=True, data=nested(VETH_INFO_PEER, other + peer_attributes))
+    add_link(netlink, name, "veth", *attributes, data=nested(VETH_INFO_PEER, other + peer_attributes))
 
 
 def set_link(netlink: NetlinkSocket, index: int, *attributes: bytes, flags: int = 0, change: int = 0) -> None:

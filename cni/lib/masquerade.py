@@ -24,7 +24,7 @@ from cni.lib.firewall import IPTABLES, NFTABLES, FirewallError, Transaction
 from cni.lib.ip import AF_INET, AF_INET6, IPNet, family, format_ip
 from cni.lib.links import find_link
 from cni.lib.netns import open_netns_if_present
-from cni.lib.nftables import chain_exists, legacy_table_in_use
+from cni.lib.nftables import NFPROTO_INET, chain_exists
 from cni.lib.process import find_program
 from cni.lib.skel import Attachment, Call
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 ATTEMPTS = 3
 MULTICAST = {AF_INET: "224.0.0.0/4", AF_INET6: "ff00::/8"}
 NFT_TABLE = "inet cni_plugins_masquerade"
-NFT_COMMENT_LENGTH = 128
+NFT_CHAIN = "masq_checks"
 
 
 class Masquerade:
@@ -104,55 +104,62 @@ class Masquerade:
             f"add rule {NFT_TABLE} postrouting ip6 daddr {MULTICAST[AF_INET6]} return",
             f"add rule {NFT_TABLE} postrouting goto masq_checks",
         ]
-        note = f'comment "{nft_comment(self.network, self.attachment)}"'
+        note = f'comment "{firewall.nft_comment(self.network, self.attachment)}"'
         for net in addresses:
             ip = "ip" if len(net.ip) == 4 else "ip6"
             match = f"{ip} saddr {format_ip(net.ip)} {ip} daddr != {net.network}"
             lines.append(f"add rule {NFT_TABLE} masq_checks {match} masquerade {note}")
         return "\n".join(lines) + "\n"
 
-    def start_removal(self, others: list[IPNet]) -> list[Transaction]:
-        """Begin to remove the rules; `finish_removal` has to follow.
+    def remove(self) -> None:
+        """Remove the rules, whatever there is of them."""
+        removal = Removal(self.network, self.attachment)
+        removal.start()
+        removal.finish()
 
-        `others` are the addresses of the pod's other interfaces, as far as they are known: where one of those is in
-        the same network, its rules stay. Whose address a rule names does not matter otherwise, since the pod may have
-        lost or changed it.
-        """
-        if self.backend == NFTABLES:
-            return self._start_removal_nft()
-        started = []
+
+class Removal:
+    """The removal of an attachment's rules, wherever they are: what the configuration says may have changed since.
+
+    `others` are the addresses of the pod's other interfaces, as far as they are known: where one of those is in the
+    same network, its rules stay. Whose address a rule names does not matter otherwise, since the pod may have lost or
+    changed it. With nothing to remove, no program runs.
+    """
+
+    def __init__(self, network: str, attachment: Attachment, others: Sequence[IPNet] = ()) -> None:
+        self._chain = firewall.chain_name(network, attachment.container_id)
+        self._comment = firewall.nft_comment(network, attachment)
+        self._others = others
+        self._started: list[Transaction] = []
+
+    def start(self) -> None:
+        """Begin to remove the rules; `finish` has to follow."""
         for of_family in (AF_INET, AF_INET6):
-            if chain_exists(of_family, "nat", self.chain) or legacy_table_in_use(of_family, "nat"):
-                started += self._start_removal_iptables(of_family, others)
-        return started
+            if firewall.may_have_chain(of_family, "nat", self._chain):
+                self._started += self._start_iptables(of_family)
+        wanted = f'comment "{self._comment}"'
+        self._started += start_nft_removal([line for line in list_masq_checks() if wanted in line])
 
-    def _start_removal_iptables(self, of_family: int, others: list[IPNet]) -> list[Transaction]:
+    def _start_iptables(self, of_family: int) -> list[Transaction]:
         try:
             rules = firewall.list_iptables("nat", (of_family,))[of_family]
         except FirewallError as error:
             if not error.incompatible:
                 raise
-            return start_removal_by_nft(of_family, self.chain, others)
-        return start_iptables_removal({of_family: removal_commands(rules, self.chain, others)})
+            return start_removal_by_nft(of_family, self._chain, self._others)
+        return start_iptables_removal({of_family: removal_commands(rules, self._chain, self._others)})
 
-    def _start_removal_nft(self) -> list[Transaction]:
-        wanted = f'comment "{nft_comment(self.network, self.attachment)}"'
-        return start_nft_removal([line for line in list_masq_checks() if wanted in line])
-
-    def finish_removal(self, started: list[Transaction], others: list[IPNet]) -> None:
+    def finish(self) -> None:
         """Wait for the removal; if somebody else changed the rules in between, look again."""
         for attempt in range(ATTEMPTS):
+            started, self._started = self._started, []
             try:
                 _wait_all(started)
                 return
             except FirewallError:
                 if attempt == ATTEMPTS - 1:
                     raise
-                started = self.start_removal(others)
-
-    def remove(self) -> None:
-        """Remove the rules, whatever there is of them."""
-        self.finish_removal(self.start_removal([]), [])
+                self.start()
 
 
 def _wait_all(started: list[Transaction]) -> None:
@@ -167,7 +174,19 @@ def _wait_all(started: list[Transaction]) -> None:
         raise failure
 
 
-def other_addresses(call: Call) -> list[IPNet]:
+def removal_of(call: Call) -> Removal:
+    """The removal of a DEL's rules."""
+    attachment = Attachment(call.container_id, call.ifname)
+    return Removal(call.name, attachment, _other_addresses(call) if has_chain(call.name, call.container_id) else [])
+
+
+def has_chain(network: str, container_id: str) -> bool:
+    """Whether there may be rules that all interfaces of a container in a network share."""
+    chain = firewall.chain_name(network, container_id)
+    return any(firewall.may_have_chain(of_family, "nat", chain) for of_family in (AF_INET, AF_INET6))
+
+
+def _other_addresses(call: Call) -> list[IPNet]:
     """The addresses on the pod's other interfaces; none where the pod is out of reach."""
     netns = open_netns_if_present(call.netns)
     if netns is None:
@@ -176,14 +195,6 @@ def other_addresses(call: Call) -> list[IPNet]:
         link = find_link(inside, call.ifname)
         own = link.index if link else 0
         return [address.net for address in list_addresses(inside) if address.index != own]
-
-
-def nft_comment(network: str, attachment: Attachment) -> str:
-    """The comment that tells an attachment's nftables rules from all others."""
-    container_id, ifname = attachment.key
-    instance = firewall.hash_text(f"{ifname}:{container_id}", 16)
-    text = f"{firewall.hash_text(network, 16)}-{instance}, net: {network}, if: {ifname}, id: {container_id}"
-    return text.replace('"', "")[:NFT_COMMENT_LENGTH]
 
 
 def _host(net: IPNet) -> str:
@@ -201,7 +212,7 @@ def removal_commands(rules: list[str], chain: str, others: Sequence[IPNet] = ())
     return commands
 
 
-def start_removal_by_nft(of_family: int, chain: str, others: list[IPNet]) -> list[Transaction]:
+def start_removal_by_nft(of_family: int, chain: str, others: Sequence[IPNet]) -> list[Transaction]:
     """Begin to remove a pod's iptables chain where somebody has put rules into the table that iptables cannot list."""
     ip = "ip" if of_family == AF_INET else "ip6"
     jumps = [rule for rule in firewall.list_nft(ip, "nat", "POSTROUTING") if f" jump {chain} " in rule]
@@ -219,11 +230,11 @@ def start_iptables_removal(commands: dict[int, list[str]]) -> list[Transaction]:
 
 
 def list_masq_checks() -> list[str]:
-    """The nftables rules of all pods, with their handles; empty where nft is not installed."""
-    if find_program("nft") is None:
-        return []
+    """The nftables rules of all pods, with their handles; empty where nft is not installed, or has nothing to show."""
     of_family, table = NFT_TABLE.split()
-    return firewall.list_nft(of_family, table, "masq_checks")
+    if not chain_exists(NFPROTO_INET, table, NFT_CHAIN) or find_program("nft") is None:
+        return []
+    return firewall.list_nft(of_family, table, NFT_CHAIN)
 
 
 def start_nft_removal(rules: list[str]) -> list[Transaction]:
@@ -239,18 +250,19 @@ def collect_garbage(network: str, valid: set[Attachment]) -> None:
 
 
 def _start_iptables_garbage(network: str, valid: set[Attachment]) -> list[Transaction]:
-    if find_program("iptables-restore") is None:
-        return []
-    try:
-        listings = firewall.list_iptables("nat")
-    except FirewallError as error:
-        if error.incompatible:
-            return []
-        raise
+    started = []
     ids = {attachment.container_id for attachment in valid}
-    return start_iptables_removal(
-        {of_family: _stale_chains(rules, network, ids) for of_family, rules in listings.items()}
-    )
+    for of_family in (AF_INET, AF_INET6):
+        if not firewall.may_have_chain(of_family, "nat", "POSTROUTING"):
+            continue
+        try:
+            rules = firewall.list_iptables("nat", (of_family,))[of_family]
+        except FirewallError as error:
+            if error.incompatible:
+                continue
+            raise
+        started += start_iptables_removal({of_family: _stale_chains(rules, network, ids)})
+    return started
 
 
 def _stale_chains(rules: list[str], network: str, ids: set[str]) -> list[str]:
@@ -264,11 +276,5 @@ def _stale_chains(rules: list[str], network: str, ids: set[str]) -> list[str]:
 
 
 def _start_nft_garbage(network: str, valid: set[Attachment]) -> list[Transaction]:
-    start = firewall.hash_text(network, 16) + "-"
-    keep = {nft_comment(network, attachment) for attachment in valid}
-    stale = []
-    for rule in list_masq_checks():
-        text = rule.partition(' comment "')[2].partition('"')[0]
-        if text.startswith(start) and text not in keep:
-            stale.append(rule)
-    return start_nft_removal(stale)
+    comments = {rule: rule.partition(' comment "')[2].partition('"')[0] for rule in list_masq_checks()}
+    return start_nft_removal([rule for rule, text in comments.items() if firewall.is_stale_nft(text, network, valid)])

@@ -9,18 +9,23 @@ iptables-legacy does not, but the kernel tells which of its tables are in use.
 from __future__ import annotations
 
 from cni.lib.ip import AF_INET
-from cni.lib.netlink import NETLINK_NETFILTER, NFGENMSG, NetlinkError, NetlinkSocket, attribute_text
+from cni.lib.netlink import NETLINK_NETFILTER, NFGENMSG, NetlinkSocket, attribute_text
 from cni.lib.store import read_file
 
 SUBSYSTEM_NFTABLES = 10 << 8
 NFT_MSG_GETCHAIN = SUBSYSTEM_NFTABLES | 4
 NFTA_CHAIN_TABLE = 1
 NFTA_CHAIN_NAME = 3
-ENOENT = 2
+ABSENCE = (2, 22, 93, 95, 97)  # ENOENT, EINVAL, EPROTONOSUPPORT, EOPNOTSUPP, EAFNOSUPPORT
+NFPROTO_INET = 1
+NFPROTO_BRIDGE = 7
 
 
 def chain_exists(of_family: int, table: str, chain: str) -> bool:
-    """Whether nf_tables has this chain. An error other than absence counts as presence: look closer then."""
+    """Whether nf_tables has this chain. An error other than absence counts as presence: look closer then.
+
+    Absence is also that the kernel has no nf_tables (EINVAL), or none of this family.
+    """
     body = (
         NFGENMSG.pack(of_family, 0, 0)
         + attribute_text(NFTA_CHAIN_TABLE, table)
@@ -29,8 +34,8 @@ def chain_exists(of_family: int, table: str, chain: str) -> bool:
     try:
         with NetlinkSocket(NETLINK_NETFILTER) as netlink:
             netlink.request(NFT_MSG_GETCHAIN, body)
-    except NetlinkError as error:
-        return error.errno != ENOENT
+    except OSError as error:
+        return error.errno not in ABSENCE
     return True
 
 

@@ -125,6 +125,13 @@ class Call:
         except (CniError, JsonTypeError) as error:
             raise CniError(f"could not parse prevResult: {describe(error)}") from None
 
+    def prev_result_if_any(self) -> Result | None:
+        """For DEL: `prev_result`, None also for one that cannot be read."""
+        try:
+            return self.prev_result()
+        except (CniError, ValueError):
+            return None
+
     def valid_attachments(self) -> set[Attachment] | None:
         """For GC: what is alive, or None if the runtime did not say, in which case nothing may be removed."""
         fields = self.fields()
@@ -277,7 +284,11 @@ def _check_version(plugin: Plugin, call: Call) -> None:
 
 
 def _refuse_own_netns(call: Call) -> None:
-    """A pod's namespace that is the host's would have its interfaces taken. Refused before anything is done."""
+    """A pod's namespace that is the host's would have its interfaces taken. Refused before anything is done.
+
+    For DEL it says that the pod's own namespace is gone (its path was that of a process, whose number has a new owner),
+    so the DEL goes on as without one.
+    """
     override = call.env.get("CNI_NETNS_OVERRIDE", "")
     if not call.netns or override == "1" or override.lower() == "true":
         return
@@ -285,7 +296,9 @@ def _refuse_own_netns(call: Call) -> None:
         same = same_file(os.stat(call.netns), os.stat("/proc/thread-self/ns/net"))
     except (OSError, ValueError):  # the plugin itself says what is wrong with the path
         return
-    if same:
+    if same and call.command == "DEL":
+        call.netns = call.env["CNI_NETNS"] = ""
+    elif same:
         raise CniError("plugin's netns and netns from CNI_NETNS should not be the same", INVALID_NETNS)
 
 

@@ -14,7 +14,7 @@ Addresses are `bytes` and `IPNet` (see cni.lib.ip).
 from __future__ import annotations
 
 from cni.lib.errors import CniError
-from cni.lib.gojson import Fields, dumps
+from cni.lib.gojson import Fields, dumps, lookup
 from cni.lib.ip import IPNet, format_ip, parse_cidr, parse_ip
 from cni.lib.versions import VERSIONS
 
@@ -141,11 +141,15 @@ DNS_LISTS = ("nameservers", "search", "options")
 
 
 class DNS:
-    """Name service settings for the container."""
+    """Name service settings for the container.
 
-    __slots__ = ("domain", "nameservers", "options", "search")
+    `given` tells whether a configuration has any, be it an empty list, which says that there shall be none.
+    """
+
+    __slots__ = ("domain", "given", "nameservers", "options", "search")
 
     def __init__(self) -> None:
+        self.given = False
         self.nameservers: list[str] = []
         self.domain = ""
         self.search: list[str] = []
@@ -160,6 +164,7 @@ class DNS:
             dns.domain = fields.text("domain")
             dns.search = fields.texts("search")
             dns.options = fields.texts("options")
+            dns.given = bool(dns.domain) or any(lookup(fields.data, key) is not None for key in DNS_LISTS)
         return dns
 
     def to_json(self) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from cni.lib import firewall
 from cni.lib.errors import CniError
 from cni.lib.ip import AF_INET, AF_INET6, IPNet, family, format_ip
-from cni.lib.masquerade import nft_comment
 from cni.lib.nftables import chain_exists
 from cni.lib.skel import Attachment
 from cni.portmap.mapping import HOST_CHAIN, NFT_TABLE, Mapping, Settings
@@ -30,7 +29,7 @@ class NftablesRules:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._comment = nft_comment(settings.network, settings.attachment)
+        self._comment = firewall.nft_comment(settings.network, settings.attachment)
 
     def add(self, pods: list[IPNet]) -> None:
         """Make the rules for the pod's addresses, one of each family at most. Raises CniError."""
@@ -118,9 +117,7 @@ def _parse(table: str, listing: str) -> list[ListedRule]:
 
 def collect_garbage(network: str, valid: set[Attachment]) -> set[int]:
     """Remove the rules of this network's attachments that are not valid any more; gives the UDP ports they mapped."""
-    start = firewall.hash_text(network, 16) + "-"
-    keep = {nft_comment(network, attachment) for attachment in valid}
-    return _remove([rule for rule in list_rules() if rule.comment.startswith(start) and rule.comment not in keep])
+    return _remove([rule for rule in list_rules() if firewall.is_stale_nft(rule.comment, network, valid)])
 
 
 def _remove(rules: list[ListedRule]) -> set[int]:

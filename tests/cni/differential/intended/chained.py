@@ -198,13 +198,6 @@ CHAINED: tuple[Intended, ...] = (
         relation=lambda official, ours: "action order 2" in official and "action order 2" not in ours,
     ),
     Intended(
-        "bandwidth's device names its network",
-        "so that GC of one network leaves the other networks' devices alone",
-        ("*bandwidth*",),
-        paths=("node/links/bwp*/ifalias",),
-        ours="^udplane network net1$",
-    ),
-    Intended(
         "DEL needs no limits",
         "network and container ID name the device, so a pod can be deleted whatever has become of its netconf",
         ("bandwidth-rate-*", "bandwidth-burst-*"),

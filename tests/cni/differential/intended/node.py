@@ -97,6 +97,13 @@ NODE: tuple[Intended, ...] = (
         ("* ADD *",),
         ours='"version": "4"|"ip4"',
     ),
+    # Interfaces
+    Intended(
+        "whose a device is stands on it",
+        "GC and DEL compare network, container ID and interface in full; a name has room for a hash alone",
+        paths=("*/links/*/ifalias",),
+        ours="^udplane net[12]/container-p[12]/(eth[01]|lo)$",
+    ),
     # bridge
     Intended(
         "usual queue length",
