@@ -8,7 +8,7 @@ ADD takes these steps; whatever fails, the steps before it are undone:
 4. masquerade rules begin to be made, by a program that was started first and works while this one goes on;
 5. the pod's interface gets its addresses and routes and goes up;
 6. with isGateway, the bridge gets the gateway's address and the node begins to route;
-7. the rules have to stand, and the port has to pass traffic.
+7. the rules have to stand, and the port has to pass traffic; then the pod announces its addresses.
 
 DEL takes the veth, the reservations and the rules away. It needs network, container id and interface name alone:
 the host end's name and the rules' chain follow from them.
@@ -19,12 +19,13 @@ from __future__ import annotations
 from cni.lib import ipam, links, sysctl, veth
 from cni.lib.args import parse_args
 from cni.lib.background import Background
-from cni.lib.bridge_device import Bridge, enable_forwarding
+from cni.lib.bridge_device import Bridge
 from cni.lib.errors import UNSUPPORTED_FIELD, CniError
+from cni.lib.forwarding import enable_forwarding
 from cni.lib.gojson import JsonTypeError
 from cni.lib.ip import IPNet, default_net, family, from_number, number
 from cni.lib.lean import prepare_setns
-from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute_u32
+from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute, attribute_u32
 from cni.lib.netns import Netns, NetnsLock, open_netns
 from cni.lib.rollback import Attempts, Rollback
 from cni.lib.skel import Attachment, Call, Plugin, main
@@ -66,6 +67,7 @@ class Config:
         self.isolated = fields.flag("portIsolation")
         self.detect_duplicates = fields.flag("enabledad")
         self.mac_spoof_check = fields.flag("macspoofchk")
+        self.stays_down = fields.flag("disableContainerInterface")
         self.gso_max_size = fields.number("gsoMaxSize", go_type="uint32")
         fields.child("prevResult", "NetConf", "map[string]interface {}")  # an error now, rather than half-way through
         self.dns = DNS.read(fields.child("dns", "DNS"))
@@ -84,6 +86,8 @@ class Config:
         """Refuse what cannot be done. DEL never does."""
         if self.hairpin and self.promiscuous:
             raise CniError("cannot set hairpin mode and promiscuous mode at the same time.")
+        if self.stays_down and self.layer3:
+            raise CniError("cannot use IPAM when DisableContainerInterface flag is set")
         if self.mac and links.parse_mac(self.mac) is None:
             raise CniError(f"failed to make veth pair: address {self.mac}: invalid MAC address")
         if self.vlan or self.vlan_trunk:
@@ -119,11 +123,10 @@ def add(call: Call) -> Result:
             result.ips, result.routes, result.dns = reserved.ips, reserved.routes, reserved.dns
             _configure_layer3(call, config, connection, result, rules, rollback)
             _wait_for_port(host, pair.host_name)
-        else:
+            _announce(netns, call.ifname, pair.mac)
+        elif not config.stays_down:
             _configure_layer2(netns, call.ifname)
         _limit_gso(netns, call.ifname, config.gso_max_size)
-        if not bridge.ours:  # its address may have followed that of the new port
-            result.interfaces[0].mac = links.get_link(host, bridge.name).mac
         if config.dns.given:
             result.dns = config.dns
         rollback.pop_all()
@@ -188,8 +191,7 @@ def _configure_layer3(
         with netns:
             _set_pod_sysctls(call.ifname, config.detect_duplicates)
         ipam.configure_interface(netns, call.ifname, result, config.detect_duplicates)
-        for gateway in gateways:
-            bridge.add_gateway(gateway, config.force_address)
+        bridge.add_gateways(gateways, config.force_address)
         for of_family in {family(gateway.ip): None for gateway in gateways}:
             enable_forwarding(of_family)
     finally:
@@ -244,6 +246,21 @@ def _set_pod_sysctls(ifname: str, detect_duplicates: bool) -> None:
         sysctl.try_write(f"net/ipv6/conf/{ifname}/enhanced_dad", "1")
     sysctl.try_write(f"net/ipv6/conf/{ifname}/accept_dad", "1" if detect_duplicates else "0")
     sysctl.try_write(f"net/ipv4/conf/{ifname}/arp_notify", "1")
+    sysctl.try_write(f"net/ipv6/conf/{ifname}/ndisc_notify", "1")
+
+
+def _announce(netns: Netns, ifname: str, mac: bytes) -> None:
+    """Tell the neighbours, now that the port passes traffic, who has the pod's addresses.
+
+    The kernel does so when the interface goes up (arp_notify, ndisc_notify), which a port that does not pass traffic
+    yet swallows; neighbours that knew the addresses from an earlier pod would go on asking for that one. It says it
+    again when it is given a hardware address, be it the one that it has.
+    """
+    with netns.netlink() as inside:
+        try:
+            links.set_link(inside, links.get_link(inside, ifname).index, attribute(links.IFLA_ADDRESS, mac))
+        except NetlinkError:  # a pod that is not heard of is found all the same, only later
+            return
 
 
 def _configure_layer2(netns: Netns, ifname: str) -> None:
@@ -293,11 +310,11 @@ def delete(call: Call) -> None:
     rules = masquerade.removal_of(call)
     attachment = Attachment(call.container_id, call.ifname)
     with Attempts() as attempts, NetlinkSocket() as host:
-        if ipam.ipam_type(call) == "dhcp":  # it sends its release through the interface
+        if through_interface := ipam.needs_interface(call):
             attempts.run(lambda: ipam.forward(call))
         removing = Background(lambda: veth.delete_pair(host, call))
         attempts.run(rules.start)
-        if ipam.ipam_type(call) != "dhcp":
+        if not through_interface:
             attempts.run(lambda: ipam.forward(call))
         attempts.run(lambda: macspoof.remove(call.name, attachment))
         attempts.run(rules.finish)

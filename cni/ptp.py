@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from cni.lib import addresses, ipam, links, sysctl, verify, veth
 from cni.lib.addresses import KernelRoute
-from cni.lib.bridge_device import enable_forwarding
 from cni.lib.errors import CniError
+from cni.lib.forwarding import enable_forwarding
 from cni.lib.gojson import JsonTypeError
 from cni.lib.ip import IPNet, family
 from cni.lib.netlink import NetlinkError, NetlinkSocket

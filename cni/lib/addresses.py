@@ -40,6 +40,7 @@ RT_SCOPE_NOWHERE = 255
 RT_TABLE_UNSPEC = 0
 RT_TABLE_MAIN = 254
 RTPROT_BOOT = 3
+RTPROT_RA = 9
 RTN_UNICAST = 1
 RTA_DST = 1
 RTA_OIF = 4
@@ -124,7 +125,7 @@ def delete_address(netlink: NetlinkSocket, index: int, net: IPNet) -> None:
 class KernelRoute:
     """A route for the kernel. `table`, `scope` and the metrics are the numbers of rtnetlink; None leaves one out."""
 
-    __slots__ = ("advmss", "dst", "gateway", "index", "mtu", "priority", "scope", "source", "table")
+    __slots__ = ("advmss", "dst", "gateway", "index", "mtu", "priority", "protocol", "scope", "source", "table")
 
     def __init__(
         self, dst: IPNet, index: int, gateway: bytes | None = None, source: bytes | None = None, scope: int = 0
@@ -136,19 +137,21 @@ class KernelRoute:
         self.scope = scope
         self.table = RT_TABLE_UNSPEC
         self.priority = 0
+        self.protocol = RTPROT_BOOT
         self.mtu = 0
         self.advmss = 0
 
     @classmethod
     def read(cls, message: bytes) -> KernelRoute:
         """A route from the kernel's description."""
-        of_family, dst_len, _, _, table, _, scope, _, _ = RTMSG.unpack_from(message)
+        of_family, dst_len, _, _, table, protocol, scope, _, _ = RTMSG.unpack_from(message)
         attributes = parse_attributes(message[RTMSG.size :])
         number = {kind: U32.unpack_from(value)[0] for kind, value in attributes.items() if len(value) == 4}
         dst = IPNet(attributes.get(RTA_DST, bytes(4 if of_family == 2 else 16)), dst_len)
         route = cls(dst, number.get(RTA_OIF, 0), attributes.get(RTA_GATEWAY), attributes.get(RTA_PREFSRC), scope)
         route.table = number.get(RTA_TABLE, table)
         route.priority = number.get(RTA_PRIORITY, 0)
+        route.protocol = protocol
         return route
 
     def message(self, protocol: int = RTPROT_BOOT) -> bytes:

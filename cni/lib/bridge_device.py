@@ -6,24 +6,29 @@ removes it holds the NetnsLock, and so does everybody from `ensure` until the po
 
 A bridge made here has a MAC address of its own from the start: else the kernel changes it with the ports, and
 neighbours lose the bridge for half a minute. Its first three bytes are a mark, since nothing else that lasts can be
-given in the message that makes the bridge. Only a bridge that carries this mark has its MTU changed later, or loses
-an address that another subnet has left.
+given in the message that makes the bridge. Only a bridge that carries this mark has its MTU changed later. A bridge
+that somebody else made has the address that it has fixed before a pod's veth becomes a port.
+
+The alias of a bridge made here tells the gateways that were put on it: `udplane gateways 10.9.0.1/24 fd09::1/64`. Only
+these may be taken from it again, when their subnet is gone. An address that the administrator gave it stays.
 """
 
 from __future__ import annotations
 
 from cni.lib import addresses, links, sysctl
 from cni.lib.errors import CniError
-from cni.lib.ip import AF_INET, IPNet, family
+from cni.lib.ip import IPNet
 from cni.lib.lean import os
-from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute, attribute_u32
+from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute, attribute_text, attribute_u32, text
 from cni.lib.netns import NetnsLock
+from cni.lib.store import read_file
 
 MARK = b"\x06ud"  # locally administered, unicast
 LONGEST_NAME = 15
 EEXIST = 17
-FORWARDING = {AF_INET: "net/ipv4/ip_forward"}
-FORWARDING_V6 = "net/ipv6/conf/all/forwarding"
+GATEWAYS = "udplane gateways "
+LONGEST_ALIAS = 255
+ADDRESS_SET = "3"  # NET_ADDR_SET of addr_assign_type
 
 
 class Bridge:
@@ -69,7 +74,9 @@ class Bridge:
         flags = links.IFF_UP | (links.IFF_PROMISC if self.promiscuous else 0)
         if flags & ~link.flags:
             links.set_link(self._netlink, link.index, flags=flags, change=flags)
-        if self.ours and self.mtu > 0 and link.mtu != self.mtu:
+        if not self.ours:
+            self._pin_mac()
+        elif self.mtu > 0 and link.mtu != self.mtu:
             links.set_link(self._netlink, link.index, attribute_u32(links.IFLA_MTU, self.mtu))
 
     @property
@@ -83,34 +90,85 @@ class Bridge:
             if self.made and not links.list_links(self._netlink, master=self.link.index):
                 links.delete_link(self._netlink, index=self.link.index)
 
-    def add_gateway(self, gateway: IPNet, force: bool) -> None:
-        """Give the bridge a gateway's address. Raises CniError if another one is in the way and has to stay."""
-        present = addresses.list_addresses(self._netlink, self.link.index, family(gateway.ip))
-        if any(address.net == gateway for address in present):
+    def _pin_mac(self) -> None:
+        """Fix the bridge's hardware address, so that it does not follow the ports that come and go."""
+        mac = self.link.attributes[links.IFLA_ADDRESS]
+        if any(mac) and self._is_mac_fixed():
             return
-        in_the_way = [address.net for address in present if _conflict(address.net, gateway)]
-        if in_the_way and not force and not self._abandoned():
-            text = f'failed to set bridge addr: "{self.name}" already has an IP address different from {gateway}'
-            raise CniError(f"{text}; remove it with: ip addr del {in_the_way[0]} dev {self.name}")
-        for net in in_the_way:
-            addresses.delete_address(self._netlink, self.link.index, net)
+        mac = mac if any(mac) else links.random_mac()  # a bridge that has lost its last port has none
+        links.set_link(self._netlink, self.link.index, attribute(links.IFLA_ADDRESS, mac))
+        self.link = links.get_link(self._netlink, self.name)
+
+    def _is_mac_fixed(self) -> bool:
+        """As far as /sys knows, which may show another network namespace. To fix it again costs neighbour entries."""
+        wanted = {"ifindex": str(self.link.index), "address": self.link.mac, "addr_assign_type": ADDRESS_SET}
+        directory = f"/sys/class/net/{self.name}"
+        return all((read_file(f"{directory}/{key}") or b"").decode().strip() == text for key, text in wanted.items())
+
+    def add_gateways(self, gateways: list[IPNet], force: bool) -> None:
+        """Give the bridge the gateways' addresses. Raises CniError if another one is in the way and has to stay."""
+        if not self._missing(gateways):
+            return
+        with NetnsLock():
+            self.link = links.get_link(self._netlink, self.name)
+            missing, present = self._missing(gateways), self._addresses()
+            given = self._given()
+            going = [net for net in present if net not in gateways and self._in_the_way(net, missing, given)]
+            staying = [net for net in going if str(net) not in given]
+            if going and not force and (staying or not self._abandoned()):
+                text = f'failed to set bridge addr: "{self.name}" already has an IP address different from {missing[0]}'
+                raise CniError(f"{text}; remove it with: ip addr del {(staying or going)[0]} dev {self.name}")
+            self._remember([*(net for net in present if str(net) in given and net not in going), *missing])
+            for net in going:
+                addresses.delete_address(self._netlink, self.link.index, net)
+            for gateway in missing:
+                self._add_gateway(gateway)
+
+    def _addresses(self) -> list[IPNet]:
+        return [address.net for address in addresses.list_addresses(self._netlink, self.link.index)]
+
+    def _missing(self, gateways: list[IPNet]) -> list[IPNet]:
+        present = self._addresses()
+        return [gateway for gateway in dict.fromkeys(gateways) if gateway not in present]
+
+    def _in_the_way(self, present: IPNet, missing: list[IPNet], given: list[str]) -> bool:
+        """Whether an address keeps a gateway from the bridge.
+
+        Subnets that overlap do. Otherwise a bridge has one IPv4 subnet, but for what an administrator gave to a bridge
+        of ours besides.
+        """
+        one_subnet = not given or str(present) in given
+        return any(
+            _overlap(present, gateway) or (len(gateway.ip) == len(present.ip) == 4 and one_subnet)
+            for gateway in missing
+        )
+
+    def _given(self) -> list[str]:
+        """The gateways that this plugin put on the bridge, as its alias tells; none on somebody else's bridge."""
+        alias = text(self.link.attributes.get(links.IFLA_IFALIAS, b""))
+        return alias.removeprefix(GATEWAYS).split() if self.ours and alias.startswith(GATEWAYS) else []
+
+    def _remember(self, nets: list[IPNet]) -> None:
+        """Write the gateways on the bridge. One for which there is no room stays for good."""
+        alias = text(self.link.attributes.get(links.IFLA_IFALIAS, b""))
+        if not self.ours or (alias and not alias.startswith(GATEWAYS)):
+            return
+        written = GATEWAYS + " ".join(str(net) for net in nets)
+        if len(written) > LONGEST_ALIAS:
+            written = written[:LONGEST_ALIAS].rpartition(" ")[0]
+        links.set_link(self._netlink, self.link.index, attribute_text(links.IFLA_IFALIAS, written))
+
+    def _add_gateway(self, gateway: IPNet) -> None:
         try:
             addresses.add_address(self._netlink, self.link.index, gateway)
         except NetlinkError as error:
             if error.errno != EEXIST:
-                text = f'failed to set bridge addr: could not add IP address to "{self.name}": {error}'
-                raise CniError(text) from error
-        if not self.ours:
-            self._pin_mac()
-
-    def _pin_mac(self) -> None:
-        """Set the address that the bridge has now, which may be the new port's, so that it stays."""
-        mac = links.get_link(self._netlink, self.name).attributes[links.IFLA_ADDRESS]
-        links.set_link(self._netlink, self.link.index, attribute(links.IFLA_ADDRESS, mac))
+                problem = f'failed to set bridge addr: could not add IP address to "{self.name}": {error}'
+                raise CniError(problem) from error
 
     def _abandoned(self) -> bool:
-        """Whether the bridge is ours and has no port but the one of the pod that is being added."""
-        return self.ours and len(links.list_links(self._netlink, master=self.link.index)) <= 1
+        """Whether the bridge has no port but the one of the pod that is being added."""
+        return len(links.list_links(self._netlink, master=self.link.index)) <= 1
 
 
 def _check_name(name: str) -> None:
@@ -124,16 +182,5 @@ def _check_name(name: str) -> None:
         raise CniError(f'failed to create bridge "{name}": could not add "{name}": {reason}')
 
 
-def _conflict(present: IPNet, gateway: IPNet) -> bool:
-    """A bridge has one IPv4 address; it may have several IPv6 addresses of subnets that do not overlap."""
-    return len(gateway.ip) == 4 or present.contains(gateway.ip) or gateway.contains(present.ip)
-
-
-def enable_forwarding(of_family: int) -> None:
-    """Let the node route this family. Written only when it is off, since each write makes the kernel renew much."""
-    setting = FORWARDING.get(of_family, FORWARDING_V6)
-    try:
-        if sysctl.read(setting) != "1":
-            sysctl.write(setting, "1")
-    except OSError as error:
-        raise CniError(f"failed to enable forwarding: {setting}: {error.strerror}") from error
+def _overlap(one: IPNet, other: IPNet) -> bool:
+    return len(one.ip) == len(other.ip) and (one.contains(other.ip) or other.contains(one.ip))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cni.lib import addresses, links, sysctl
 from cni.lib.delegate import delegate, preload
 from cni.lib.errors import CniError
+from cni.lib.gojson import JsonTypeError
 from cni.lib.ip import format_ip
 from cni.lib.netlink import NLM_F_CREATE, NetlinkError, NetlinkSocket
 from cni.lib.netns import Netns
@@ -18,9 +19,20 @@ SETTLE_POLL_SECONDS = 0.02
 
 
 def ipam_type(call: Call) -> str:
-    """The IPAM plugin's name, empty for an interface without addresses."""
-    section = call.fields().child("ipam", "IPAM", "types.IPAM")
-    return section.text("type") if section else ""
+    """The IPAM plugin's name, empty for an interface without addresses. Raises CniError."""
+    try:
+        section = call.fields().child("ipam", "IPAM", "types.IPAM")
+        return section.text("type") if section else ""
+    except JsonTypeError as error:
+        raise CniError(f"failed to load netconf: {error}") from None
+
+
+def needs_interface(call: Call) -> bool:
+    """Whether the IPAM plugin's DEL works through the pod's interface: dhcp sends its release there."""
+    try:
+        return ipam_type(call) == "dhcp"
+    except CniError:  # `forward` will say so
+        return False
 
 
 def prepare(call: Call) -> None:

@@ -24,6 +24,11 @@ def only_nodad_differs(official: Any, ours: Any) -> bool:
     return bool([str(address).removesuffix(" nodad") for address in ours or []] == official)
 
 
+def without_owner(listing: Any) -> list[str]:
+    """A ruleset without what the comments of `drop` rules say."""
+    return [line.partition(" comment ")[0] if "drop comment " in line else line for line in listing]
+
+
 NODE: tuple[Intended, ...] = (
     # Protocol
     Intended(
@@ -102,7 +107,7 @@ NODE: tuple[Intended, ...] = (
         "whose a device is stands on it",
         "GC and DEL compare network, container ID and interface in full; a name has room for a hash alone",
         paths=("*/links/*/ifalias",),
-        ours="^udplane net[12]/container-p[12]/(eth[01]|lo)$",
+        ours="^udplane net[12]/container-p[12]/[a-z0-9]+$",
     ),
     # bridge
     Intended(
@@ -137,6 +142,35 @@ NODE: tuple[Intended, ...] = (
         ("bridge-del-*", "ptp-del-*"),
         paths=("rules/ip nat/*",),
         ours=GONE,
+    ),
+    Intended(
+        "DEL reads no more of the configuration than ipam",
+        "it may have changed since the ADD, and a pod can be deleted whatever has become of it",
+        ("bridge-*", "ptp-*"),
+        ("* DEL bridge", "* DEL ptp"),
+        ("exit", "stdout"),
+        "^0?$",
+    ),
+    Intended(
+        "DEL leaves an interface that the ADD did not make",
+        "whose it is, is checked before it is touched",
+        ("bridge-interface-exists", "ptp-interface-exists"),
+        ("* DEL bridge", "* DEL ptp"),
+        ("p1/links/*",),
+        relation=lambda official, ours: official is None and ours is not None,
+    ),
+    Intended(
+        "a bridge's alias tells the gateways that the plugin gave it",
+        "only these may be taken away again for a subnet that is gone",
+        paths=("node/links/*/ifalias",),
+        ours=r"^udplane gateways( [0-9a-f.:]+/\d+)+$",
+    ),
+    Intended(
+        "macspoofchk names the network",
+        "the late DEL of a container's interface in one network must not take the rules of the same name in another",
+        ("bridge-mac-spoof-check",),
+        paths=("rules/bridge nat/listing",),
+        relation=lambda official, ours: len(official) == len(ours) and without_owner(ours) == without_owner(official),
     ),
     Intended(
         "DEL without the namespace takes the interface",
