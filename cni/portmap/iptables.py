@@ -7,6 +7,11 @@
     CNI-HOSTPORT-SETMARK  set the mark that asks for masquerade
     POSTROUTING           -> CNI-HOSTPORT-MASQ, which masquerades what is marked
 
+Traffic to ::1 is left alone (see cni.portmap.mapping).
+
+CNI-DN-<hash> is the official plugin's, which all interfaces of a container in a network have in common. The comment on
+the rules that lead to it says whose interface's it is; a second interface's chain has the interface in the hash too.
+
 The first and the last two are shared by all pods. iptables-restore cannot say "add unless it is there", so an ADD
 assumes that they are there: its transaction first checks them (-C), then adds the pod's own rules. If a check fails
 nothing has happened, and the slow way is taken: under a lock, look at what there is, and add what is missing too.
@@ -21,9 +26,12 @@ from cni.lib.firewall import FirewallError, Transaction
 from cni.lib.ip import AF_INET, AF_INET6, IPNet, family
 from cni.lib.masquerade import removal_commands
 from cni.lib.netns import NetnsLock
-from cni.lib.nftables import chain_exists, legacy_table_in_use
 from cni.lib.skel import Attachment
-from cni.portmap.mapping import Mapping, Settings
+from cni.portmap.mapping import LOCALHOST_V6, Mapping, Settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TABLE = "nat"
 DNAT_CHAIN = "CNI-HOSTPORT-DNAT"
@@ -40,7 +48,9 @@ class IptablesRules:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.chain = pod_chain(settings.network, settings.attachment.container_id)
+        container_id, self._ifname = settings.attachment.key
+        self._first_chain = pod_chain(settings.network, container_id)
+        self._second_chain = pod_chain(settings.network, container_id, self._ifname)
 
     def add(self, pods: list[IPNet]) -> None:
         """Make the rules for the pod's addresses, one of each family at most. Raises CniError."""
@@ -50,18 +60,29 @@ class IptablesRules:
             self._add_slowly(pod)
 
     def _start_fast(self, pod: IPNet) -> Transaction | None:
-        """The one transaction of an ordinary ADD; None when the pod has rules already, which the slow way replaces."""
-        if chain_exists(family(pod.ip), TABLE, self.chain):
+        """The one transaction of an ordinary ADD; None when the pod may have rules already: the slow way looks."""
+        if self._may_exist(family(pod.ip)):
             return None
         checks = ["-C " + rule for rule in self._shared_rules()]
-        return firewall.start_iptables(family(pod.ip), TABLE, checks + self._own_commands(pod))
+        commands = checks + self._own_commands(pod, self._first_chain)
+        return firewall.start_iptables(family(pod.ip), TABLE, commands)
 
     def _add_slowly(self, pod: IPNet) -> None:
+        of_family = family(pod.ip)
         with NetnsLock():
-            present = firewall.list_iptables(TABLE)[family(pod.ip)]
+            present = firewall.list_iptables(TABLE, (of_family,))[of_family]
             commands = self._missing_commands(present)
-            commands += [rule for rule in removal_commands(present, self.chain) if rule.startswith("-D")]
-            firewall.start_iptables(family(pod.ip), TABLE, commands + self._own_commands(pod)).wait()
+            ours = self._chains_in(present)
+            commands += [
+                rule for chain in sorted(ours) for rule in removal_commands(present, chain) if rule.startswith("-D")
+            ]
+            chain = self._first_chain if self._first_chain in ours else self._second_chain
+            firewall.start_iptables(of_family, TABLE, commands + self._own_commands(pod, chain)).wait()
+
+    def _chains_in(self, present: list[str]) -> set[str]:
+        """The chains that are this attachment's, or would be, given the table as `iptables -S` prints it."""
+        first_is_ours = _holder(present, self._first_chain) in ("", self._ifname)
+        return {self._first_chain, self._second_chain} if first_is_ours else {self._second_chain}
 
     def _shared_rules(self) -> list[str]:
         """The rules that all pods share, as `iptables -S` prints them without the leading command."""
@@ -85,15 +106,19 @@ class IptablesRules:
         # Before the masquerade of the bridge and ptp plugins, which would take the packet first.
         return commands + [f"-I {rule}" if rule.startswith("POSTROUTING") else f"-A {rule}" for rule in missing]
 
-    def _own_commands(self, pod: IPNet) -> list[str]:
+    def _own_commands(self, pod: IPNet, chain: str) -> list[str]:
         """What makes the pod's chain and leads to it."""
-        entries = [f"-I {DNAT_CHAIN} {rule}" for rule in reversed(self._entry_rules(family(pod.ip)))]
-        return [f":{self.chain} - [0:0]", *(f"-A {self.chain} {rule}" for rule in self._dnat_rules(pod)), *entries]
+        entries = [f"-I {DNAT_CHAIN} {rule}" for rule in reversed(self._entry_rules(family(pod.ip), chain))]
+        return [f":{chain} - [0:0]", *(f"-A {chain} {rule}" for rule in self._dnat_rules(pod)), *entries]
 
-    def _entry_rules(self, of_family: int) -> list[str]:
-        """The rules that lead to the pod's chain: one for each protocol and fifteen ports."""
+    def _entry_rules(self, of_family: int, chain: str, with_ifname: bool = True) -> list[str]:
+        """The rules that lead to the pod's chain: one for each protocol and fifteen ports.
+
+        The official plugin's do not name the interface.
+        """
         settings = self._settings
         text = f'dnat name: "{settings.network}" id: "{settings.attachment.container_id}"'
+        text += f' if: "{self._ifname}"' if with_ifname else ""
         comment = firewall.quote(text if len(text) <= COMMENT_BYTES else text[:253] + "...")
         conditions = "".join(" " + firewall.quote(word) for word in settings.conditions[of_family])
         rules = []
@@ -102,13 +127,13 @@ class IptablesRules:
             for at in range(0, len(ports), PORTS_PER_RULE):
                 some = ",".join(ports[at : at + PORTS_PER_RULE])
                 match = f"-p {protocol} -m comment --comment {comment} -m multiport --dports {some}{conditions}"
-                rules.append(f"{match} -j {self.chain}")
+                rules.append(f"{match} -j {chain}")
         return rules
 
     def _dnat_rules(self, pod: IPNet) -> list[str]:
-        return [
-            rule for mapping in self._settings.mappings if mapping.fits(pod) for rule in self._rules_of(mapping, pod)
-        ]
+        mappings = [mapping for mapping in self._settings.mappings if mapping.fits(pod)]
+        spared = [f"-d {LOCALHOST_V6}/128 -j RETURN"] if mappings and len(pod.ip) == 16 else []
+        return spared + [rule for mapping in mappings for rule in self._rules_of(mapping, pod)]
 
     def _rules_of(self, mapping: Mapping, pod: IPNet) -> list[str]:
         """Mark what has to be masqueraded, then translate."""
@@ -136,12 +161,22 @@ class IptablesRules:
         """What of the rules for this address is missing, empty if nothing is."""
         of_family = family(pod.ip)
         if not self._may_exist(of_family):
-            return f"chain {self.chain} not found in iptables table {TABLE}"
-        rules = [f"{self.chain} {rule}" for rule in self._dnat_rules(pod)]
-        rules += [f"{DNAT_CHAIN} {rule}" for rule in self._entry_rules(of_family)]
+            return f"chain {self._first_chain} not found in iptables table {TABLE}"
+        ways = ((self._first_chain, True), (self._first_chain, False), (self._second_chain, True))
+        problems = []
+        for chain, with_ifname in ways:
+            problem = self._problem_with(pod, chain, self._entry_rules(of_family, chain, with_ifname))
+            if not problem:
+                return ""
+            problems.append(problem)
+        return problems[0]
+
+    def _problem_with(self, pod: IPNet, chain: str, entries: list[str]) -> str:
+        rules = [f"{chain} {rule}" for rule in self._dnat_rules(pod)]
+        rules += [f"{DNAT_CHAIN} {rule}" for rule in entries]
         rules += self._shared_rules()
         try:
-            firewall.start_iptables(of_family, TABLE, ["-C " + rule for rule in rules]).wait()
+            firewall.start_iptables(family(pod.ip), TABLE, ["-C " + rule for rule in rules]).wait()
         except FirewallError as error:
             return _missing_rule(error, rules)
         return ""
@@ -157,35 +192,30 @@ class IptablesRules:
             started = {of_family: self._start_fast_removal(of_family) for of_family in places}
             left = [of_family for of_family, transaction in started.items() if not _succeeded(transaction)]
         ports = set() if left == places else self._settings.udp_ports
-        return ports | remove_chains({self.chain}, left) if left else ports
+        return ports | remove_chains(left, self._chains_in)
 
     def _may_exist(self, of_family: int) -> bool:
-        return chain_exists(of_family, TABLE, self.chain) or legacy_table_in_use(of_family, TABLE)
+        chains = (self._first_chain, self._second_chain)
+        return any(firewall.may_have_chain(of_family, TABLE, chain) for chain in chains)
 
     def _start_fast_removal(self, of_family: int) -> Transaction:
         """Remove exactly what ADD made of this configuration; fails as a whole if the rules are others."""
-        entries = [f"-D {DNAT_CHAIN} {rule}" for rule in self._entry_rules(of_family)]
-        return firewall.start_iptables(of_family, TABLE, [*entries, f"-F {self.chain}", f"-X {self.chain}"])
+        chain = self._first_chain
+        entries = [f"-D {DNAT_CHAIN} {rule}" for rule in self._entry_rules(of_family, chain)]
+        return firewall.start_iptables(of_family, TABLE, [*entries, f"-F {chain}", f"-X {chain}"])
 
 
-def pod_chain(network: str, container_id: str) -> str:
-    """The name of a pod's chain."""
-    return firewall.chain_name(network, container_id, "DN-")
+def pod_chain(network: str, container_id: str, ifname: str = "") -> str:
+    """The name of a pod's chain; with `ifname`, of a second interface's."""
+    return firewall.chain_name(network, container_id + (f"/{ifname}" if ifname else ""), "DN-")
 
 
-def remove_chains(
-    chains: set[str] | None, families: list[int], network: str = "", keep: frozenset[str] = frozenset()
-) -> set[int]:
-    """Remove pods' chains, found by looking at the table; gives the UDP ports that they mapped.
-
-    The chains are the given ones or, without any, all of the network's but those to keep.
-    """
+def remove_chains(families: list[int], choose: Callable[[list[str]], set[str]]) -> set[int]:
+    """Remove the chains that are chosen, given the table as `iptables -S` prints it; gives their UDP ports."""
     started = []
     ports: set[int] = set()
-    for of_family, rules in firewall.list_iptables(TABLE).items():
-        if of_family not in families:
-            continue
-        wanted = chains if chains is not None else _chains_of(rules, network) - keep
+    for of_family, rules in firewall.list_iptables(TABLE, tuple(families)).items():
+        wanted = choose(rules)
         commands = [command for chain in sorted(wanted) for command in removal_commands(rules, chain)]
         ports |= {_port(rule) for rule in rules if rule.split()[1] in wanted and " -p udp " in rule}
         if commands:
@@ -197,17 +227,27 @@ def remove_chains(
 
 def collect_garbage(network: str, valid: set[Attachment]) -> set[int]:
     """Remove the chains of this network's pods that are not valid any more; gives the UDP ports that they mapped."""
-    families = [f for f in FAMILIES if chain_exists(f, TABLE, DNAT_CHAIN) or legacy_table_in_use(f, TABLE)]
-    if not families:
-        return set()
-    keep = frozenset(pod_chain(network, attachment.container_id) for attachment in valid)
-    return remove_chains(None, families, network, keep)
+
+    def stale(rules: list[str]) -> set[str]:
+        return {chain for chain in _chains_of(rules, network) if not is_live(chain, _holder(rules, chain))}
+
+    def is_live(chain: str, holder: str) -> bool:
+        holders = [one for one in valid if holder in ("", one.ifname)]
+        return any(chain in (pod_chain(network, a.container_id), pod_chain(network, *a.key)) for a in holders)
+
+    return remove_chains([f for f in FAMILIES if firewall.may_have_chain(f, TABLE, DNAT_CHAIN)], stale)
 
 
 def _chains_of(rules: list[str], network: str) -> set[str]:
     """The chains of a network's pods, by the comments on the rules that lead to them."""
     mark = f'--comment "dnat name: \\"{network}\\" id: '
     return {rule.rpartition(" -j ")[2] for rule in rules if rule.startswith(f"-A {DNAT_CHAIN} ") and mark in rule}
+
+
+def _holder(rules: list[str], chain: str) -> str:
+    """The interface that a pod's chain is of, by the comment; empty if there is no such rule, or it does not say."""
+    jump = next((rule for rule in rules if rule.startswith("-A ") and rule.endswith(f" -j {chain}")), "")
+    return jump.partition(' if: \\"')[2].partition('\\"')[0]
 
 
 def _port(rule: str) -> int:

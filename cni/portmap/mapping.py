@@ -1,4 +1,10 @@
-"""A port mapping as the runtime hands it over, and what the plugin's configuration says about all of them."""
+"""A port mapping as the runtime hands it over, and what the plugin's configuration says about all of them.
+
+The node's own ::1 has no published ports. A connection from there could be sent to the pod, but the answer would be for
+::1 once it is translated back, and the kernel drops that where it arrives on a bridge (with br_netfilter, ip6_rcv_core)
+or has no route for it. So it is refused at once, like any port that nobody serves, and a program that tries `localhost`
+goes on to 127.0.0.1, instead of waiting for an answer that cannot come.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +16,7 @@ from cni.lib.skel import Attachment, Call
 
 DEFAULT_MARK_BIT = 13
 MAX_PORT = 65535
+LOCALHOST_V6 = "::1"
 NFT_TABLE = "cni_hostport"
 HOST_CHAIN = "hostports"  # with this chain the nftables backend has been at work
 
@@ -58,6 +65,8 @@ def _read_host_ip(text: str) -> bytes | None:
     address = parse_ip(text)
     if address is None:
         raise CniError(f"Invalid host IP address: {text}")
+    if address == parse_ip(LOCALHOST_V6):
+        raise CniError("a port cannot be published at ::1, where answers do not arrive: use 127.0.0.1 or no hostIP")
     return address
 
 

@@ -16,7 +16,7 @@ from cni.lib.errors import CniError
 from cni.lib.ip import AF_INET, AF_INET6, IPNet, family, format_ip
 from cni.lib.nftables import chain_exists
 from cni.lib.skel import Attachment
-from cni.portmap.mapping import HOST_CHAIN, NFT_TABLE, Mapping, Settings
+from cni.portmap.mapping import HOST_CHAIN, LOCALHOST_V6, NFT_TABLE, Mapping, Settings
 
 NAMES = {AF_INET: "ip", AF_INET6: "ip6"}
 HOST_IP_CHAIN = "hostip_hostports"
@@ -49,6 +49,8 @@ class NftablesRules:
         parts = [_checked(word) for word in self._settings.conditions[family(pod.ip)]]
         if mapping.destination:
             parts.append(f"{NAMES[family(pod.ip)]} daddr {mapping.destination}")
+        elif len(pod.ip) == 16:
+            parts.append(f"ip6 daddr != {LOCALHOST_V6}")
         parts.append(f"{mapping.protocol} dport {mapping.host_port} dnat to {mapping.target(pod)}")
         return HOST_IP_CHAIN if mapping.destination else HOST_CHAIN, " ".join(parts)
 

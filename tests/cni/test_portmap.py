@@ -267,6 +267,100 @@ def test_failed_add_leaves_nothing(node: World) -> None:
     assert "MARK-IT" in before
 
 
+SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def only_legacy(node: World) -> dict[str, str]:
+    """A PATH whose iptables is iptables-legacy; skips where the kernel has not got it."""
+    node.sh("mkdir /run/legacy")
+    for program in ("iptables", "ip6tables"):
+        for suffix in ("", "-save", "-restore"):
+            node.sh(f"ln -s /usr/sbin/{program}-legacy{suffix} /run/legacy/{program}{suffix}")
+    if (done := node.run("/run/legacy/iptables", "-t", "nat", "-S")).exit != 0:
+        pytest.skip(f"the kernel has no iptables-legacy: {done.stderr.strip()}")
+    return {"PATH": f"/run/legacy:{SYSTEM}"}
+
+
+def test_a_repeated_add_changes_nothing_in_iptables_legacy(node: World) -> None:
+    path = only_legacy(node)
+    netconf = conf([TCP, UDP], "iptables")
+    full = {**netconf, **chained("p1", "10.9.0.2/24", "fd00::2/64")}
+    listing = "/run/legacy/iptables -t nat -S; /run/legacy/ip6tables -t nat -S"
+    call(node, "ADD", full, **path)
+    before = node.sh(listing)
+    assert before.count("--dports 8080") == 2
+    call(node, "ADD", full, **path)
+    assert node.sh(listing) == before
+    call(node, "DEL", netconf, **path)
+    assert "container-p1" not in node.sh(listing)
+
+
+def test_a_node_without_ip6tables(node: World) -> None:
+    """As long as its pods have IPv4 addresses alone."""
+    netconf = conf([TCP, UDP], "iptables")
+    gc = {**netconf, "cniVersion": "1.1.0", "cni.dev/valid-attachments": []}
+    programs = "iptables iptables-restore iptables-save"
+    node.sh("mkdir /run/sbin; cp -L /usr/sbin/nft /usr/sbin/xtables-nft-multi /run/sbin; mount -t tmpfs none /usr/sbin")
+    try:
+        node.sh(
+            "cp /run/sbin/* /usr/sbin; cd /usr/sbin; " + f"for i in {programs}; do ln -s xtables-nft-multi $i; done"
+        )
+        for _ in range(2):
+            call(node, "ADD", {**netconf, **chained()})
+        call(node, "CHECK", {**netconf, **chained()})
+        call(node, "DEL", conf(None, "iptables"))
+        call(node, "ADD", {**netconf, **chained()})
+        call(node, "GC", gc)
+        masquerade = {"cniVersion": "1.1.0", "name": "net1", "type": "bridge", "cni.dev/valid-attachments": []}
+        assert node.plugin("bridge", "GC", masquerade).exit == 0
+    finally:
+        node.sh("umount /usr/sbin")
+    assert "container-p1" not in rules(node)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_connection_to_the_ipv6_localhost_does_not_hang(node: World, backend: str) -> None:
+    node.sh("ip addr add fd00:9::1/64 dev cni0 nodad; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")
+    node.sh("ip addr add fd00:9::2/64 dev eth0 nodad; ip route add default via fd00:9::1", pod="p1")
+    server = ECHO_SERVER.replace("AF_INET", "AF_INET6")
+    node.start(
+        "nsenter", "--net=/run/netns/p1", sys.executable, "-I", "-c", server, "tcp", "80", log="/run/p1-tcp"
+    )  # fmt: skip
+    node.sh("timeout 10 sh -c 'until grep -q ready /run/p1-tcp; do :; done'")
+    full = {**conf([TCP], backend), **chained("p1", "10.9.0.2/24", "fd00:9::2/64")}
+    call(node, "ADD", full)
+
+    def ask_v6(address: str) -> str:
+        question = ASK.replace("AF_INET", "AF_INET6")
+        return node.run(sys.executable, "-I", "-c", question, "tcp", address, "8080").stdout.strip()
+
+    assert ask_v6("fd00:9::1") == "fd00:9::1"
+    assert "refused" in ask_v6("::1")
+    call(node, "CHECK", full)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_two_interfaces_of_a_pod_in_one_network(node: World, backend: str) -> None:
+    second = [{**TCP, "hostPort": 8081}]
+    eth1 = {"CNI_IFNAME": "eth1"}
+    result = chained()
+    other = json.loads(json.dumps(chained("p1", "10.9.0.22/24")).replace("eth0", "eth1"))
+    call(node, "ADD", {**conf([TCP], backend), **result})
+    for _ in range(2):
+        call(node, "ADD", {**conf(second, backend), **other}, **eth1)
+    call(node, "CHECK", {**conf([TCP], backend), **result})
+    call(node, "CHECK", {**conf(second, backend), **other}, **eth1)
+    valid = [{"containerID": "container-p1", "ifname": "eth1"}]
+    call(node, "GC", {**conf(None, backend), "cniVersion": "1.1.0", "cni.dev/valid-attachments": valid})
+    assert "10.9.0.2:80" not in rules(node)
+    call(node, "ADD", {**conf([TCP], backend), **result})
+    call(node, "DEL", conf([TCP], backend))
+    call(node, "CHECK", {**conf(second, backend), **other}, **eth1)
+    assert "10.9.0.2:80" not in rules(node)
+    call(node, "DEL", conf(second, backend), **eth1)
+    assert "container-p1" not in rules(node)
+
+
 def outcome(verb: str, netconf: dict[str, Any]) -> Outcome:
     """The plugin in this process, for what fails before anything is done."""
     return run(PLUGIN, {**cni_env(verb), "CNI_NETNS": "/nowhere"}, lambda: json.dumps(netconf).encode())
@@ -278,6 +372,7 @@ def outcome(verb: str, netconf: dict[str, Any]) -> Outcome:
         ([{**TCP, "hostPort": 0}], {}, "Invalid host port number: 0"),
         ([{**TCP, "containerPort": 70000}], {}, "Invalid container port number: 70000"),
         ([{**TCP, "hostIP": "x"}], {}, "Invalid host IP address: x"),
+        ([{**TCP, "hostIP": "::1"}], {}, "a port cannot be published at ::1"),
         ([{**TCP, "protocol": "tcp\n-F"}], {}, "Invalid protocol"),
         ([{**TCP, "protocol": ""}], {}, "Invalid protocol"),
         ([TCP], {"markMasqBit": 32}, "MasqMarkBit must be between 0 and 31"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from tests.cni.differential.intended.entry import GONE, Intended
 
@@ -10,6 +11,11 @@ from tests.cni.differential.intended.entry import GONE, Intended
 def without_additions(saved: str) -> str:
     """tuning's saved values without those that the official plugin does not save."""
     return re.sub(r',\n "(?:txQLen|network)": [^,\n]*', "", saved)
+
+
+def without_interfaces(rules: Any) -> list[str]:
+    """Rules of port mappings without what their comments say of the interface."""
+    return [re.sub(r' if: \\"\w+\\"', "", rule) for rule in rules or []]
 
 
 CHAINED: tuple[Intended, ...] = (
@@ -75,6 +81,19 @@ CHAINED: tuple[Intended, ...] = (
         "the official CHECK prints all rules of the chain",
         ("portmap-check-rules-missing",),
         ours="could not check ipv4 dnat: rule CNI-DN-",
+    ),
+    Intended(
+        "portmap names the interface",
+        "two interfaces of a pod in one network publish their ports side by side",
+        paths=("rules/ip* nat/CNI-HOSTPORT-DNAT",),
+        relation=lambda official, ours: official is not None and without_interfaces(ours) == official,
+    ),
+    Intended(
+        "no port at ::1",
+        "an answer to ::1 cannot arrive, so a connection is refused at once instead of hanging",
+        paths=("rules/ip6 nat/CNI-DN-*",),
+        ours="^\\['-d ::1/128 -j RETURN', ",
+        relation=lambda official, ours: ours[1:] == official,
     ),
     Intended(
         "masqAll",

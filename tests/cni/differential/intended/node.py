@@ -166,6 +166,12 @@ NODE: tuple[Intended, ...] = (
         ours=r"^udplane gateways( [0-9a-f.:]+/\d+)+$",
     ),
     Intended(
+        "IPv6 addresses are announced",
+        "neighbours go on asking for the pod that had the address before",
+        paths=("*/sysctls/ipv6/conf/*/ndisc_notify",),
+        ours="^1$",
+    ),
+    Intended(
         "macspoofchk names the network",
         "the late DEL of a container's interface in one network must not take the rules of the same name in another",
         ("bridge-mac-spoof-check",),
