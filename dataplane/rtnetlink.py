@@ -56,6 +56,8 @@ _NUD_PERMANENT, _NTF_SELF = 0x80, 0x02
 
 _MESSAGES_AT_ONCE = 100
 """So many acknowledgements fit into the default receive buffer of a socket, with room to spare."""
+_QUESTIONS_AT_ONCE = 16
+"""An answer takes up some KiB of the receive buffer."""
 _DUMP_ATTEMPTS = 5
 _ANSWER_SECONDS = 15.0
 _GONE = (errno.ESRCH, errno.ENOENT, errno.ENODEV)
@@ -236,6 +238,23 @@ class Tables:
         return refused + [
             Refusal(route, f"{other} is in its place, and is not ours") for route, other in foreign.items()
         ]
+
+    def outgoing(self, addresses: Iterable[Address]) -> dict[Address, int]:
+        """The index of the interface by which this host sends to each address; 0 where there is no way."""
+        found: dict[Address, int] = {}
+        waiting = iter(dict.fromkeys(addresses))
+        while batch := list(islice(waiting, _QUESTIONS_AT_ONCE)):
+            first, n_before = self._sequence + 1, len(found)
+            questions = (
+                _ROUTE.pack(FAMILY[a.version], a.max_prefixlen, *[0] * 7) + _attribute(_RTA_DST, a.packed)
+                for a in batch
+            )
+            self._socket.send(b"".join(self._message(_GETROUTE, question, _REQUEST) for question in questions))
+            while len(found) < n_before + len(batch):
+                for kind, _, sequence, body in self._receive():
+                    attributes = _attributes(body, _ROUTE.size) if kind == _NEWROUTE else {}
+                    found[batch[sequence - first]] = _number(attributes.get(_RTA_OIF))
+        return found
 
     def _foreign(self, wanted: Sequence[Route]) -> dict[Route, str]:
         """Those of `wanted` whose place has a route that is not ours and leads elsewhere, with words for that one."""

@@ -15,6 +15,7 @@ from typing import Any
 from dataplane import netdev
 from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext, PeerState
+from dataplane.backends.peer_ways import PeerWays
 from dataplane.counters import Counters, PeerCounters
 from dataplane.device import device_wishes
 from dataplane.engine import Engine, EngineConfig, LoopEngine, LoopOptions, load_engine
@@ -111,7 +112,9 @@ class UdpBackend:
         """The TUN and its settings."""
         addresses = [subnet.network_address for subnet in subnets]
         networks = [pool.network for pool in (self._config.ipv4, self._config.ipv6) if pool is not None]
-        return [ServedTun(self, self._options.tun), *device_wishes(self._options.tun, addresses, networks, self.mtu)]
+        tun = self._options.tun
+        ways = PeerWays(tun, lambda: [subnet for peer in list(self._peers.values()) for subnet in peer.subnets])
+        return [ServedTun(self, tun), *device_wishes(tun, addresses, networks, self.mtu), ways]
 
     def move(self, interface: netdev.ExternalInterface) -> None:
         """Open both ends anew, the socket at the new address."""

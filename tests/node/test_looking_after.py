@@ -83,6 +83,9 @@ BREAK: dict[str, Callable[[Daemon, str], Any]] = {
         daemon, f"for f in -4 -6; do ip $f route flush dev {device_of(what)}; done"
     ),
     r"the ways to peers": remove_ways,
+    r"the way to each peer .*": lambda daemon, _: sh(
+        daemon, "ip route add 10.254.0.0/17 via 192.168.0.1; ip route add 10.254.128.0/17 via 192.168.0.1"
+    ),
     r"the firewall rules .*": lambda daemon, _: sh(daemon, "nft flush ruleset"),
     r"the subnet file .*": lambda daemon, _: daemon.subnet_file.unlink(),
     r"the note .*": lambda daemon, _: (daemon.directory / "run" / "node.json").unlink(),
@@ -112,6 +115,11 @@ def put_back(daemon: Daemon, what: str) -> int:
     return counts.get(what, 0)
 
 
+def lesser_troubles(daemon: Daemon) -> list[str]:
+    troubles: list[str] = daemon.status()["host"]["lesser_troubles"]
+    return troubles
+
+
 def log_lines(daemon: Daemon) -> list[str]:
     return [line for line in daemon.log.read_text().splitlines() if "somebody changed the host" in line]
 
@@ -121,6 +129,11 @@ def test_everything_that_was_set_up_comes_back(overlay: Overlay) -> None:
     for what in wishes(node):
         lines, before = len(log_lines(node)), put_back(node, what)
         breaker(what)(node, what)
+        if what.startswith("the way to each peer"):
+            wait_until(lambda: "leave by eth0" in "".join(lesser_troubles(node)), "what leads elsewhere is named")
+            sh(node, "ip route del 10.254.0.0/17; ip route del 10.254.128.0/17")
+            wait_until(lambda: not lesser_troubles(node), "it is gone")
+            continue
         if what.startswith("the pod network"):
             wait_until(lambda: health(node)[0] == 503, "a LAN inside of the pod network is seen")
             sh(node, "ip addr del 10.254.77.1/24 dev eth0")
