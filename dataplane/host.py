@@ -221,13 +221,13 @@ class NodeHost:
                 in_use_first = sorted(same.addresses, key=lambda address: address not in now.addresses)
                 return replace(same, address=now.address, addresses=tuple(in_use_first))
         own = list(self.wished.leftovers().devices)
-        if now.address != options.public_ip:
-            return netdev.external_interface(options.iface, options.public_ip, own)
         with contextlib.suppress(NodeError):
             other = netdev.external_interface(options.iface, options.public_ip, own)
-            if other.address == options.public_ip:
-                return other
-        raise NodeError(f"{now.name} has lost the address {now.address}, which --public-ip names")
+            if now.address in other.addresses:  # it moved along, to a bridge for instance
+                return replace(other, address=now.address)
+        if now.address == options.public_ip:
+            raise NodeError(f"{now.name} has lost the address {now.address}, which --public-ip names")
+        return netdev.external_interface(options.iface, options.public_ip, own)
 
     def _packets_stopped(self, error: Exception) -> None:
         """Look at once at what stopped them; what looking after cannot mend ends the node."""

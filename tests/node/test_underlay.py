@@ -115,18 +115,22 @@ def test_another_mtu_of_the_underlay_reaches_device_and_subnet_file(overlay: Ove
     wait_until(lambda: pods_reach_each_other(overlay), "the pods reach each other")
 
 
-def test_an_address_that_public_ip_names_is_followed_to_a_bridge(
-    namespaces: None, tun_device: None, tmp_path: Path
-) -> None:
-    """Somebody makes the interface the port of a bridge and moves its address there, as for virtual machines."""
+@pytest.mark.parametrize("named", [True, False])
+def test_an_address_is_followed_to_a_bridge(namespaces: None, tun_device: None, tmp_path: Path, named: bool) -> None:
+    """Somebody makes the interface the port of a bridge and moves its address there, as for virtual machines.
+
+    The bridge has another address already. With --public-ip nothing else would do; without it what peers know stays.
+    """
     flags = ["--iptables-resync=1", "--iface="]
     lab = Lab(prefix=f"br{os.getpid()}-", versions=(4,))
-    with lab, Overlay(lab, tmp_path, engine="python", flags=flags) as overlay:
+    with lab, Overlay(lab, tmp_path, engine="python", flags=flags, name_address=named) as overlay:
         (tmp_path / "net-conf.json").write_text('{"Network": "10.254.0.0/16"}')
         node = overlay.start(lab.add_node())
         node.wait_until_ready()
-        sh(node, "ip link add br0 type bridge; ip link set br0 up; ip link set eth0 master br0; ip addr flush dev eth0")
-        wait_until(lambda: "--public-ip names" in " ".join(health(node)[1]["troubles"]), "the address is missed")
-        sh(node, "ip addr add 192.168.0.201/24 dev br0; ip route replace default via 192.168.0.1")
+        bridge = "ip link add br0 type bridge; ip addr add 192.168.0.99/24 dev br0; ip link set br0 up"
+        sh(node, f"{bridge}; ip link set eth0 master br0; ip addr flush dev eth0")
+        wait_until(lambda: health(node)[0] == 503, "the address is missed")
+        sh(node, "ip addr add 192.168.0.201/24 dev br0; ip route replace default via 192.168.0.1 dev br0")
         wait_until(lambda: node.status()["backend"]["interface"] == "br0", "the node follows")
+        assert node.status()["backend"]["address"] == "192.168.0.201"
         wait_until(lambda: health(node)[0] == 200, "the health check is well")
