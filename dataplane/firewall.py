@@ -41,7 +41,7 @@ class Manager(Protocol):
 
     name: str
 
-    def install(self, rules: Sequence[RuleSet], guard: Guard | None) -> None:
+    def install(self, rules: Sequence[RuleSet], guards: Sequence[Guard]) -> None:
         """Put exactly these rules in place of any of ours, each family all or nothing. NodeError if that fails."""
 
     def remove(self) -> None:
@@ -64,11 +64,11 @@ class Firewall:
     what = "the firewall rules of the pod network"
     vital = True
 
-    def __init__(self, rules: Sequence[RuleSet], choice: str = "auto", guard: Guard | None = None) -> None:
+    def __init__(self, rules: Sequence[RuleSet], choice: str = "auto", guards: Sequence[Guard] = ()) -> None:
         self.manager: Manager | None = None
         self.lacking = ""
         self._rules = [rule_set for rule_set in rules if rule_set.postrouting or rule_set.forward]
-        self._guard = guard
+        self._guards = list(guards)
         self._choice = choice
         self._expected = ""
         self._guarded = self._last_guarded = 0
@@ -108,9 +108,13 @@ class Firewall:
 
     def set_members(self, members: frozenset[Address]) -> None:
         """Guard these nodes from now on. NodeError if that cannot be; looking after the rules tries it again."""
-        if self._guard is None or self._guard.members == members:
+        guards = [
+            replace(guard, members=frozenset(member for member in members if member.version == guard.version))
+            for guard in self._guards
+        ]
+        if guards == self._guards:
             return
-        self._guard = replace(self._guard, members=members)
+        self._guards = guards
         if self.manager is not None:
             self.fulfil()
 
@@ -121,23 +125,24 @@ class Firewall:
         return self._last_guarded
 
     def _wanted(self) -> bool:
-        return self._choice != "none" and bool(self._rules or self._guard)
+        return self._choice != "none" and bool(self._rules or self._guards)
 
     def _install(self, manager: Manager) -> None:
         """Install all, or as much of the guard as this kernel has."""
-        guard, lacking = self._guard, ""
+        guards, lacking = self._guards, ""
         while True:
             try:
-                manager.install(self._rules, guard)
+                manager.install(self._rules, guards)
             except NodeError as error:
-                if guard is None:
+                if not guards:
                     raise NodeError(f"{error}; try the other --firewall") from error
                 lacking = str(error)
-                guard = replace(guard, checks_sources=False) if guard.checks_sources else None
+                less = [replace(guard, checks_sources=False) for guard in guards]
+                guards = less if less != guards else []
             else:
                 break
         if lacking and lacking != self.lacking:
-            part = "does not see through forged sources" if guard is not None else "is not in place"
+            part = "does not see through forged sources" if guards else "is not in place"
             _log.warning("the guard of members' overlay port %s: %s", part, lacking)
         self.lacking = lacking
 

@@ -165,7 +165,7 @@ class NodeHost:
             self._unshared(),
             *self.backend.wishes(subnets),
             *forwarding_wishes([subnet.version for subnet in subnets], self._interface.name),
-            Firewall(self._rules(subnets), self._options.firewall, self._guard()),
+            Firewall(self._rules(subnets), self._options.firewall, self._guards()),
             WrittenSubnetFile(self._options.subnet_file.absolute(), file),
             *self._also,
         ]
@@ -248,18 +248,28 @@ class NodeHost:
             for subnet in subnets
         ]
 
-    def _guard(self) -> Guard | None:
-        if self.backend.port is None:
-            return None
-        version = self._interface.address.version
-        networks = tuple(network for network in self._networks if network.version == version)
-        return Guard(version, self.backend.port, self._interface.name, self._guarded(), networks, os.geteuid())
+    def _guards(self) -> list[Guard]:
+        """One for each family in which others send to this node."""
+        port, interface, uid = self.backend.port, self._interface.name, os.geteuid()
+        if port is None:
+            return []
+        members, pods = self._guarded(), list(self._networks)
+        return [
+            Guard(
+                version,
+                port,
+                interface,
+                frozenset(member for member in members if member.version == version),
+                tuple(network for network in pods if network.version == version),
+                uid,
+            )
+            for version in sorted({address.version for address in self.backend.attrs.addresses})
+        ]
 
     def _guarded(self) -> frozenset[Address]:
-        """The members in the underlay's family, this node among them."""
-        version = self._interface.address.version
-        members = frozenset[Address]().union(*self._members.values(), {self._interface.address})
-        return frozenset(member for member in members if member.version == version)
+        """The members, this node among them."""
+        own = [address for address in map(self._interface.address_of, (4, 6)) if address is not None]
+        return frozenset[Address]().union(*self._members.values(), own)
 
 
 def _facts(interface: netdev.ExternalInterface) -> tuple[object, ...]:

@@ -39,11 +39,11 @@ class Iptables:
     def __init__(self, name: str = "iptables") -> None:
         self.name = name
 
-    def install(self, rules: Sequence[RuleSet], guard: Guard | None) -> None:
+    def install(self, rules: Sequence[RuleSet], guards: Sequence[Guard]) -> None:
         """Rebuild our chains and enter them, one restore each family."""
         families: dict[int, dict[str, _Table]] = {4: {}, 6: {}}
         families |= {family.version: _pod_tables(family) for family in rules}
-        if guard is not None:
+        for guard in guards:
             _add_guard(families[guard.version], guard)
         for version, wanted in families.items():
             present = self._lines(version)

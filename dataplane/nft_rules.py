@@ -29,9 +29,9 @@ class Nftables:
 
     name = "nftables"
 
-    def install(self, rules: Sequence[RuleSet], guard: Guard | None) -> None:
+    def install(self, rules: Sequence[RuleSet], guards: Sequence[Guard]) -> None:
         """Replace all our tables in one transaction."""
-        text = "".join(map(_table, rules)) + (_guard_table(guard) if guard is not None else "")
+        text = "".join([*map(_table, rules), *map(_guard_table, guards)])
         run(["nft", "-f", "-"], _removal() + text, attempt=_ATTEMPT)
 
     def remove(self) -> None:
