@@ -7,6 +7,7 @@ HTTP/1.1 with JSON bodies over a unix socket in the node's run directory, mode 0
 | request | answer |
 | --- | --- |
 | `GET /v1/status` | everything: lease, store, backend, rules, peers, counters |
+| `GET /v1/host` | what differs on the host from what the node has set up |
 | `POST /v1/stop` | the node stops as on SIGTERM: pods keep what they need |
 | `GET /healthz` | 200 when the node forwards packets, else 503 |
 

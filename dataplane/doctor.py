@@ -239,7 +239,7 @@ def _check_set_up(host: Host) -> Iterator[Finding]:
         return
     found = {what: difference for what, difference in host.differences.items() if difference}
     for what, difference in found.items():
-        remedy = f"the node puts it back within {host.options.iptables_resync} s; if not, its log says what keeps it"
+        remedy = f"the node puts back what it can within {host.options.iptables_resync} s; its log says what it cannot"
         yield Finding("FAIL", "host", f"{what} {difference}", remedy)
     if not found:
         yield Finding("OK", "host", f"all {len(host.differences)} things that the node set up are in place")

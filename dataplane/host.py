@@ -197,7 +197,7 @@ class NodeHost:
         assert self._lease is not None
         try:
             found = self._external_interface()
-            if _facts(found) != _facts(self._interface):
+            if self._facts(found) != self._facts(self._interface):
                 _log.warning("the underlay is %s now; it was %s", _described(found), _described(self._interface))
                 self.backend.move(found)
                 self._interface = found
@@ -211,6 +211,10 @@ class NodeHost:
             if self.underlay_trouble and self._quiet.may_say(back):
                 _log.info("%s", back)
             self.underlay_trouble = ""
+
+    def _facts(self, interface: netdev.ExternalInterface) -> tuple[object, ...]:
+        """What the backend uses of an interface; other addresses may come and go."""
+        return interface.name, interface.mtu, interface.address, *map(interface.address_of, self.backend.families)
 
     def _external_interface(self) -> netdev.ExternalInterface:
         """The interface as it is now. As long as it has the address in use, that stays, whatever else may come up."""
@@ -270,11 +274,6 @@ class NodeHost:
         """The members, this node among them."""
         own = [address for address in map(self._interface.address_of, (4, 6)) if address is not None]
         return frozenset[Address]().union(*self._members.values(), own)
-
-
-def _facts(interface: netdev.ExternalInterface) -> tuple[object, ...]:
-    """What a backend uses of the interface; other addresses may come and go."""
-    return interface.name, interface.mtu, interface.address, interface.address_of(4), interface.address_of(6)
 
 
 def _described(interface: netdev.ExternalInterface) -> str:

@@ -72,6 +72,10 @@ class Backend(Protocol):
         """Bytes of the largest super-packet that pods should send, or None for no wish. Known after `take_up`."""
 
     @property
+    def families(self) -> Iterable[int]:
+        """The IP versions of the underlay addresses in use."""
+
+    @property
     def port(self) -> int | None:
         """The UDP port at which nodes believe each other by their addresses, or None if there is none."""
 

@@ -139,6 +139,11 @@ class KernelBackend(ABC):
             backend_type=self.name,
         )
 
+    @property
+    def families(self) -> tuple[int, ...]:
+        """As pods have them."""
+        return tuple(self._underlay)
+
     def take_up(self, lease: Lease) -> None:
         """Nothing to open: the kernel moves the packets."""
         del lease

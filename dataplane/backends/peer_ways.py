@@ -1,7 +1,7 @@
 """Whether packets for peers go into the TUN: the wish that nothing of the host's leads them elsewhere.
 
 The node's route is for a whole pod network, and loses against each longer one and against rules that come before the
-main table (VPNs make such). The operator may mean that. So it is said, and neither replaced nor a reason not to start.
+main table (VPNs make such). The operator may mean that. So it is said, and not replaced.
 """
 
 import socket
@@ -18,13 +18,16 @@ _REST = 20.0
 
 
 class PeerWays:
-    """A host's packets for each of `subnets` leave by `device`: a `wishes.Wish`."""
+    """A host's packets for each of `subnets` leave by `device`: a `wishes.Wish`.
 
-    vital = False
+    `vital` when the packets of a family for all peers go elsewhere: pods are cut off then, whoever means it.
+    """
+
     leftovers = NOTHING
 
     def __init__(self, device: str, subnets: Callable[[], Iterable[Network]]) -> None:
         self.what = f"the way to each peer by {device}"
+        self.vital = False
         self._device, self._subnets = device, subnets
         self._rest_until, self._found = 0.0, ""
 
@@ -49,6 +52,8 @@ class PeerWays:
         try:
             with Tables() as tables:
                 elsewhere = {a: other for a, other in tables.outgoing(subnets).items() if other != index}
+            kept = {address.version for address in subnets if address not in elsewhere}
+            self.vital = any(address.version not in kept for address in elsewhere)
             if not elsewhere:
                 return ""
             address, other = min(elsewhere.items(), key=lambda item: (item[0].version, item[0].packed))

@@ -96,6 +96,11 @@ class UdpBackend:
         return self._interface.mtu - ENCAP_OVERHEAD[self._interface.address.version]
 
     @property
+    def families(self) -> tuple[int]:
+        """The socket has one."""
+        return (self._interface.address.version,)
+
+    @property
     def port(self) -> int:
         """The port of every node's socket."""
         return self._port

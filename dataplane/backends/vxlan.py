@@ -24,7 +24,15 @@ from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext
 from dataplane.backends.hostgw import Link
 from dataplane.backends.kernel import KernelBackend, NoWayError
-from dataplane.backends.vxlan_device import KIND, VxlanDevice, VxlanLink, ensure_vxlan, find_vxlan, set_mac
+from dataplane.backends.vxlan_device import (
+    KIND,
+    VxlanDevice,
+    VxlanLink,
+    ensure_vxlan,
+    find_vxlan,
+    forget_renamed,
+    set_mac,
+)
 from dataplane.device import device_wishes
 from dataplane.errors import ConfigError
 from dataplane.lease import LeaseAttrs
@@ -87,7 +95,9 @@ class WishedVxlan:
 
     def fulfil(self) -> None:
         """Make it; one that somebody changed or deleted comes back with the MAC address that peers know."""
-        mac = self._backend.links[self._version].mac
+        known = self._backend.links[self._version]
+        mac = known.mac
+        forget_renamed(self._device, known)
         link = ensure_vxlan(self._device, mac)
         self._backend.links[self._version] = link if link.mac == mac else set_mac(self._device, mac)
 

@@ -69,6 +69,15 @@ def find_vxlan(wish: VxlanDevice) -> VxlanLink | None:
         return _as_it_is(found[0]) if found else None
 
 
+def forget_renamed(wish: VxlanDevice, known: VxlanLink) -> None:
+    """Remove the device `known` if somebody gave it another name than that of `wish`: it has the VNI and the MAC."""
+    with netlink(f"look for {wish.name} under another name") as ip:
+        for link in ip.get_links(kind=KIND):
+            is_ours = int(link["index"]) == known.index and _mac(link) == known.mac
+            if is_ours and link.get_attr("IFLA_IFNAME") != wish.name:
+                ip.link("del", index=known.index)
+
+
 def set_mac(wish: VxlanDevice, mac: bytes) -> VxlanLink:
     """Give the device `wish` this MAC address."""
     with netlink(f"set the MAC address of {wish.name}") as ip:

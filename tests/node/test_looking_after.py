@@ -115,11 +115,6 @@ def put_back(daemon: Daemon, what: str) -> int:
     return counts.get(what, 0)
 
 
-def lesser_troubles(daemon: Daemon) -> list[str]:
-    troubles: list[str] = daemon.status()["host"]["lesser_troubles"]
-    return troubles
-
-
 def log_lines(daemon: Daemon) -> list[str]:
     return [line for line in daemon.log.read_text().splitlines() if "somebody changed the host" in line]
 
@@ -130,9 +125,9 @@ def test_everything_that_was_set_up_comes_back(overlay: Overlay) -> None:
         lines, before = len(log_lines(node)), put_back(node, what)
         breaker(what)(node, what)
         if what.startswith("the way to each peer"):
-            wait_until(lambda: "leave by eth0" in "".join(lesser_troubles(node)), "what leads elsewhere is named")
+            wait_until(lambda: "leave by eth0" in "".join(health(node)[1]["troubles"]), "what leads elsewhere is named")
             sh(node, "ip route del 10.254.0.0/17; ip route del 10.254.128.0/17")
-            wait_until(lambda: not lesser_troubles(node), "it is gone")
+            wait_until(lambda: health(node)[0] == 200, "it is gone")
             continue
         if what.startswith("the pod network"):
             wait_until(lambda: health(node)[0] == 503, "a LAN inside of the pod network is seen")
@@ -182,3 +177,14 @@ def test_a_second_reader_of_the_tun_is_named(overlay: Overlay) -> None:
         second.stdin.close()
     wait_until(lambda: health(node)[0] == 200, "the health check is well")
     wait_until(lambda: pods_reach_each_other(overlay), "traffic is back")
+
+
+def test_a_renamed_device_is_made_anew(overlay: Overlay) -> None:
+    node = overlay.daemons[0]
+    device = node.status()["backend"]["device"]
+    if device is None:
+        pytest.skip("host-gw has no device of its own")
+    sh(node, f"ip link set {device} down; ip link set {device} name renamed0; ip link set renamed0 up")
+    wait_until(lambda: health(node)[0] == 200 and not differences(node), "all is well")
+    wait_until(lambda: pods_reach_each_other(overlay), "traffic is back")
+    assert "renamed0" not in node.node.netns.run(["ip", "-brief", "link"]).stdout
