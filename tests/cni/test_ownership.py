@@ -121,6 +121,21 @@ def test_del_does_not_depend_on_the_configuration(kind: str, backend: str, node:
     assert reservations(node) == []
 
 
+def test_del_of_a_flannel_pod_whose_state_is_lost(node: World) -> None:
+    """And the daemon has begun to masquerade by itself in the meantime."""
+    env = "FLANNEL_NETWORK=10.9.0.0/16\nFLANNEL_SUBNET=10.9.0.1/24\nFLANNEL_MTU=1400\nFLANNEL_IPMASQ="
+    node.write("/run/flannel/subnet.env", env + "false\n")
+    netconf = conf("flannel", delegate={"isDefaultGateway": True, "macspoofchk": True})
+    call(node, "ADD", netconf)
+    assert "container-p1" in rules(node)
+    node.sh("rm -r /var/lib/cni/flannel")
+    node.write("/run/flannel/subnet.env", env + "true\n")
+    call(node, "DEL", conf("flannel"), CNI_NETNS="")
+    assert "container-p1" not in all_rules(node)
+    assert reservations(node) == []
+    assert host_name("net1", P1) not in links(node)
+
+
 def test_the_host_ends_name_is_somebody_elses(node: World) -> None:
     name = host_name("net1", P1)
     node.sh(f"ip link add {name} type bridge")
