@@ -138,14 +138,14 @@ def _host_end_of(host: NetlinkSocket, call: Call) -> links.Link | None:
         return None
     written = ownership.alias(partner)
     labelled = written == ownership.label(call.name, Attachment(call.container_id, call.ifname))
-    told = not written and _tells_of(call.prev_result_if_any(), call, pod, partner)
+    told = not written and _tells_of(call.prev_result_if_any(), call, partner)
     return partner if labelled or told else None
 
 
-def _tells_of(previous: Result | None, call: Call, pod: links.Link, partner: links.Link) -> bool:
-    """Whether the ADD's result names this interface of the pod, with its MAC address, and its partner."""
+def _tells_of(previous: Result | None, call: Call, partner: links.Link) -> bool:
+    """Whether the ADD's result names the pod's interface and this partner. (tuning may have changed MAC addresses.)"""
     interfaces = previous.interfaces if previous else []
-    names_pod = any(one.sandbox and (one.name, one.mac.lower()) == (call.ifname, pod.mac) for one in interfaces)
+    names_pod = any(one.sandbox and one.name == call.ifname for one in interfaces)
     return names_pod and any(one.name == partner.name and not one.sandbox for one in interfaces)
 
 

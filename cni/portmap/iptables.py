@@ -40,6 +40,7 @@ MASQ_CHAIN = "CNI-HOSTPORT-MASQ"
 PORTS_PER_RULE = 15  # as many as the multiport match takes
 COMMENT_BYTES = 255
 FAMILIES = (AF_INET, AF_INET6)
+SPARE_LOCALHOST = f"-d {LOCALHOST_V6}/128 -j RETURN"
 WORDS = {AF_INET: "ipv4", AF_INET6: "ipv6"}
 
 
@@ -132,7 +133,7 @@ class IptablesRules:
 
     def _dnat_rules(self, pod: IPNet) -> list[str]:
         mappings = [mapping for mapping in self._settings.mappings if mapping.fits(pod)]
-        spared = [f"-d {LOCALHOST_V6}/128 -j RETURN"] if mappings and len(pod.ip) == 16 else []
+        spared = [SPARE_LOCALHOST] if mappings and len(pod.ip) == 16 else []
         return spared + [rule for mapping in mappings for rule in self._rules_of(mapping, pod)]
 
     def _rules_of(self, mapping: Mapping, pod: IPNet) -> list[str]:
@@ -164,15 +165,17 @@ class IptablesRules:
             return f"chain {self._first_chain} not found in iptables table {TABLE}"
         ways = ((self._first_chain, True), (self._first_chain, False), (self._second_chain, True))
         problems = []
-        for chain, with_ifname in ways:
-            problem = self._problem_with(pod, chain, self._entry_rules(of_family, chain, with_ifname))
+        for chain, ours in ways:
+            problem = self._problem_with(pod, chain, ours)
             if not problem:
                 return ""
             problems.append(problem)
         return problems[0]
 
-    def _problem_with(self, pod: IPNet, chain: str, entries: list[str]) -> str:
-        rules = [f"{chain} {rule}" for rule in self._dnat_rules(pod)]
+    def _problem_with(self, pod: IPNet, chain: str, ours: bool) -> str:
+        """The same for rules in that chain, in this plugin's form or in the official one's."""
+        entries = self._entry_rules(family(pod.ip), chain, with_ifname=ours)
+        rules = [f"{chain} {rule}" for rule in self._dnat_rules(pod) if ours or rule != SPARE_LOCALHOST]
         rules += [f"{DNAT_CHAIN} {rule}" for rule in entries]
         rules += self._shared_rules()
         try:
