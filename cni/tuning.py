@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_DATA_DIR = "/run/cni/tuning"
 ALLOWLIST = "/etc/cni/tuning/allowlist.conf"
+SWAPPED = {ord("."): "/", ord("/"): "."}
 
 
 class Attributes:
@@ -167,28 +168,41 @@ def _check_allowlist(config: Config) -> None:
         raise CniError(f"Sysctl {name} is not allowed. Only the following sysctls are allowed: [{listed}]")
 
 
-def _setting(name: str, ifname: str) -> str:
-    """The path of a sysctl below /proc/sys. Raises CniError for one outside of net."""
-    key = name.replace(".", "/").replace("IFNAME", ifname, 1)
-    setting = "/".join(part for part in key.split("/") if part)  # no part can be "..": its dots are slashes by now
-    if not setting.startswith("net/"):
+def setting_of(name: str, ifname: str) -> str:
+    """The path of a sysctl below /proc/sys. Raises CniError for one outside of net.
+
+    As sysctl(8) reads it: the first dot or slash is the separator, and the other of the two is then a dot in a name:
+    `net/ipv4/conf/eth0.100/mtu` or `net.ipv4.conf.eth0/100.mtu`. No part leads upwards.
+    """
+    key = name.translate(SWAPPED) if name.partition("/")[0].find(".") >= 0 else name
+    parts = [part for part in key.replace("IFNAME", ifname, 1).split("/") if part not in ("", ".", "..")]
+    if len(parts) < 2 or parts[0] != "net":
         raise CniError(f"invalid net sysctl key: {dumps(name)}")
-    return setting
+    return "/".join(parts)
 
 
 def _write_sysctls(config: Config, netns: Netns, ifname: str, rollback: Rollback) -> None:
     for name, value in config.sysctls.items():
-        setting = _setting(name, ifname)
+        setting = setting_of(name, ifname)
         try:
             with netns:
-                former = sysctl.read(setting)
+                former = _read_if_readable(setting)
                 sysctl.write(setting, value)
         except (OSError, ValueError) as error:
             problem = describe(error)
             raise CniError(
                 problem if problem.startswith("open ") else f"write /proc/sys/{setting}: {problem}"
             ) from None
-        _push_former(rollback, netns, setting, former)
+        if former is not None:
+            _push_former(rollback, netns, setting, former)
+
+
+def _read_if_readable(setting: str) -> str | None:
+    """A sysctl's value; None for one that can only be written to, such as net/ipv4/route/flush. Raises OSError."""
+    try:
+        return sysctl.read(setting)
+    except PermissionError:
+        return None
 
 
 def _push_former(rollback: Rollback, netns: Netns, setting: str, former: str) -> None:
@@ -305,12 +319,12 @@ def check(call: Call) -> None:
 
 def _check_sysctls(config: Config, ifname: str) -> None:
     for name, wanted in config.sysctls.items():
-        setting = _setting(name, ifname)
+        setting = setting_of(name, ifname)
         try:
-            current = sysctl.read(setting)
+            current = _read_if_readable(setting)
         except OSError as error:
             raise CniError(describe(error)) from None
-        if current != wanted:
+        if current is not None and current.split() != wanted.split():  # "1 2 3" is read back with tabs
             path = sysctl.path(setting)
             raise CniError(f"Error: Tuning configured value of {path} is {wanted}, current value is {current}")
 

@@ -10,7 +10,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.cni.node import call, collect, conf, refused, wired
+import pytest
+
+from cni.lib.errors import CniError
+from cni.tuning import setting_of
+from tests.cni.node import DUAL_STACK, call, collect, conf, refused, wired
 from tests.cni.plugin_calls import call as call_here
 from tests.cni.plugin_calls import failure
 from tests.cni.world.world import World
@@ -75,6 +79,48 @@ def test_tuning_allowlist(node: World) -> None:
     assert error["msg"].startswith(
         "Sysctl net.core.somaxconn is not allowed. Only the following sysctls are allowed: [^net"
     )
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "net.ipv4.conf.IFNAME.arp_filter",
+        "net/ipv4/conf/IFNAME/arp_filter",
+        "net.ipv4.conf.eth0/100.arp_filter",
+        "net/ipv4/conf/eth0.100/arp_filter",
+        "net//ipv4/./conf/eth0.100/arp_filter",
+    ],
+)
+def test_tuning_of_an_interface_with_a_dot_in_its_name(node: World, key: str) -> None:
+    eth = {"CNI_IFNAME": "eth0.100"}
+    result = call(node, "ADD", conf("ptp", ipam=DUAL_STACK), **eth)
+    netconf = conf("tuning", sysctl={key: "1"}, prevResult=result)
+    call(node, "ADD", netconf, **eth)
+    assert node.sh("cat /proc/sys/net/ipv4/conf/eth0.100/arp_filter", pod="p1").strip() == "1"
+    call(node, "CHECK", netconf, **eth)
+
+
+@pytest.mark.parametrize("key", ["kernel/msgmax", "net.", "net", "", "..net.x", "net.//.", "../net/x/../..", "IFNAME"])
+def test_tuning_leads_nowhere_but_below_net(key: str) -> None:
+    try:
+        setting = setting_of(key, "eth0")
+    except CniError as error:
+        assert error.msg == f'invalid net sysctl key: "{key}"'
+    else:
+        assert setting == "net/x"
+
+
+def test_tuning_of_sysctls_with_several_values_and_of_those_that_cannot_be_read(node: World) -> None:
+    sysctls = {
+        "net.ipv4.tcp_rmem": "4096 131072  6291456",
+        "net.ipv4.ping_group_range": "0\t1000",
+        "net.ipv4.route.flush": "1",
+    }
+    netconf = conf("tuning", sysctl=sysctls, **wired(node))
+    call(node, "ADD", netconf)
+    call(node, "CHECK", netconf)
+    node.sh("echo 4096 131072 6291457 > /proc/sys/net/ipv4/tcp_rmem", pod="p1")
+    assert "/proc/sys/net/ipv4/tcp_rmem is 4096 131072  6291456, current" in refused(node, "CHECK", netconf)["msg"]
 
 
 def test_tuning_refuses_a_sysctl_given_twice() -> None:
