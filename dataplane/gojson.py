@@ -74,11 +74,16 @@ def dumps(value: Any) -> str:
 
 def lookup(source: Object, key: str) -> Any:
     """The deciding value of `key` in `source`, or None where the key is absent or null."""
-    folded = key.casefold()
+    folded = _fold(key)
     for name, value in reversed(source.items()):
-        if value is not None and name.casefold() == folded:
+        if value is not None and _fold(name) == folded:
             return value
     return None
+
+
+def _fold(name: str) -> str:
+    """A key without its letter case, as Go compares it: U+017F and U+212A are an s and a k, and a sharp s is no ss."""
+    return name.lower().replace("\u017f", "s")
 
 
 def boolean(source: Object, key: str, default: bool) -> bool:

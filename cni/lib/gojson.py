@@ -3,6 +3,7 @@
 What differs from Python's json and matters here:
 
 - An object's keys match a Go field whatever their case: containerd writes "HostPort", podman "hostPort".
+- Of several members for one field the last counts, null leaves what the ones before said, and objects are merged.
 - null means absent. A value of the wrong type is an error; "1400" is not an int, and neither is 1400.5.
 - Output escapes <, >, & and the line separators U+2028 and U+2029.
 - Invalid UTF-8 and lone surrogates are read as U+FFFD.
@@ -30,7 +31,7 @@ def loads(raw: bytes) -> Any:
     text = raw.decode("utf-8", "replace")
     start = len(text) - len(text.lstrip(WHITESPACE))
     try:
-        value, end = json_decoder()(text, start)
+        value, end = json_decoder(merge_pairs)(text, start)
     except (StopIteration, ValueError, RecursionError, SystemError):
         # SystemError: the C scanner wants to raise an exception of the json package, which nobody has imported.
         raise _go_failure(text) from None
@@ -115,12 +116,39 @@ def lookup(data: dict[str, Any], key: str) -> Any:
     """The value of `key`, in any letter case; None when absent or null. Of several, the last counts."""
     if len(data) == 0:
         return None
-    folded = key.casefold()
+    folded = _fold(key)
     found = None
     for name, value in data.items():
-        if value is not None and (name == key or name.casefold() == folded):
-            found = value
+        if value is not None and (name == key or _fold(name) == folded):
+            found = later(found, value)
     return found
+
+
+def _fold(name: str) -> str:
+    """A key without its letter case, as Go compares it: U+017F and U+212A are an s and a k, and a sharp s is no ss."""
+    return name.lower().replace("\u017f", "s")
+
+
+def later(former: Any, value: Any) -> Any:
+    """What a field holds when another value comes for it."""
+    if value is None:
+        return former
+    if isinstance(former, dict) and isinstance(value, dict):
+        return merge_pairs([*former.items(), *value.items()])
+    return value
+
+
+def merge_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object from its members. Where a key comes again, its place is that of the last one that counts."""
+    merged = dict(pairs)
+    if len(merged) == len(pairs):
+        return merged
+    merged = {}
+    for name, value in pairs:
+        if value is None and name in merged:
+            continue
+        merged[name] = later(merged.pop(name, None), value)
+    return merged
 
 
 class Fields:

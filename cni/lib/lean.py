@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from hashlib import sha512
     from typing import Any, NoReturn
+
+    JsonDecoder = Callable[[str, int], tuple[Any, int]]
 else:
     import _signal as signal
     import _socket as socket
@@ -56,15 +58,18 @@ def end_process(status: int) -> NoReturn:
     os._exit(status)  # noqa: SLF001 - so it is called
 
 
-def json_decoder() -> Callable[[str, int], tuple[Any, int]]:
-    """The function (text, start) -> (value, end) that reads one JSON value; raises StopIteration or ValueError."""
+def json_decoder(make_object: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> JsonDecoder:
+    """The function (text, start) -> (value, end) that reads one JSON value; raises StopIteration or ValueError.
+
+    `make_object` gets the members of each object, in their order.
+    """
     try:
         core: Any = __import__("_json")
-        decode: Callable[[str, int], tuple[Any, int]] = core.make_scanner(_ScannerSettings())
+        decode: JsonDecoder = core.make_scanner(_ScannerSettings(make_object))
     except (ImportError, AttributeError):
         from json import JSONDecoder
 
-        decode = JSONDecoder(parse_constant=_refuse_constant).raw_decode
+        decode = JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=make_object).raw_decode
     return decode
 
 
@@ -76,12 +81,12 @@ def _refuse_constant(name: str) -> None:
 class _ScannerSettings:
     """What json.JSONDecoder would hand to the C scanner."""
 
-    def __init__(self) -> None:
+    def __init__(self, make_object: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> None:
         self.memo: dict[str, str] = {}
+        self.object_pairs_hook = make_object
 
     strict = True
     object_hook = None
-    object_pairs_hook = None
     parse_float = float
     parse_int = int
     parse_constant = staticmethod(_refuse_constant)

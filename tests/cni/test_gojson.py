@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from hypothesis import strategies as st
 
 from cni.lib.gojson import Fields, JsonSyntaxError, JsonTypeError, dumps, loads, lookup
 from cni.lib.gosyntax import explain
+from tests.cni.plugin_calls import call, environment
+from tests.cni.world.world import GO_PLUGINS
+from tests.vectors import go_fields
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 VALUES = st.recursive(
@@ -96,6 +100,31 @@ def test_keys_match_in_any_case_and_null_is_absent() -> None:
     assert lookup(conf, "hostPort") == 2
     assert lookup(conf, "hostIP") is None
     assert Fields(conf, "Entry").text("hostIP", "any") == "any"
+
+
+@pytest.mark.parametrize(("document", "expected"), go_fields.CASES)
+def test_which_member_counts_is_gos_rule(document: str, expected: str | None) -> None:
+    assert lookup(loads(document.encode()), go_fields.KEY) == expected
+
+
+@pytest.mark.parametrize(("document", "expected"), go_fields.CASES)
+def test_the_official_plugin_reads_the_same_members(document: str, expected: str | None) -> None:
+    if not (GO_PLUGINS / "static").exists():
+        pytest.skip(f"needs the official plugins in {GO_PLUGINS}: apt-get install containernetworking-plugins")
+    text = '{"cniVersion": "1.0.0", "name": "n", "ipam": {"type": "static", "addresses": [%]}}'.replace("%", document)
+    done = subprocess.run(
+        [GO_PLUGINS / "static"], env=environment("ADD"), input=text.encode(), capture_output=True, check=False
+    )
+    answer = json.loads(done.stdout)
+    assert answer.get("ips", [{}])[0].get("address") == expected, answer
+    assert call("static", "ADD", text.encode()).status == done.returncode
+
+
+def test_objects_for_one_field_are_merged() -> None:
+    for again in ("ipam", "IPAM"):
+        text = '{"ipam": {"a": 1, "b": {"x": 1}}, "n": 0, "ipam": null, "%": {"A": 2, "b": {"y": 2}, "c": 3}}'
+        ipam = lookup(loads(text.replace("%", again).encode()), "ipam")
+        assert [lookup(ipam, key) for key in "abc"] == [2, {"x": 1, "y": 2}, 3]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dataplane import gojson
 from dataplane.errors import ConfigError
+from tests.vectors import go_fields
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,11 @@ from dataplane.errors import ConfigError
 )
 def test_keys_match_without_regard_to_case_and_the_last_value_counts(document: str, expected: str | None) -> None:
     assert gojson.lookup(gojson.loads(document, "it"), "Network") == expected
+
+
+@pytest.mark.parametrize(("document", "expected"), go_fields.CASES)
+def test_which_member_counts_is_gos_rule(document: str, expected: str | None) -> None:
+    assert gojson.lookup(gojson.loads(document, "it"), go_fields.KEY) == expected
 
 
 @pytest.mark.parametrize(
