@@ -7,7 +7,8 @@ what fits. So a name is where to look, and the alias says whether to touch. None
 slash. One that is too long for the 255 bytes of an alias is written as the 256-bit hash of it.
 
 A device without an alias was made by an earlier version, or by an official plugin, or by an ADD that was killed before
-it wrote one. It is taken for an attachment's only if its whole name is the attachment's own, and never by GC.
+it wrote one. DEL takes it for an attachment's only if its whole name is the attachment's own. GC leaves it, unless it
+is still down, as only a killed ADD leaves one.
 """
 
 from __future__ import annotations
