@@ -85,14 +85,27 @@ class Masquerade:
         _wait_all(started)
 
     def _iptables_commands(self, of_family: int, addresses: list[IPNet]) -> list[str]:
+        """What makes the rules. Those of another interface of the pod in this network, in the same chain, stay."""
         note = f"-m comment --comment {firewall.comment(self.network, self.attachment.container_id)}"
-        inside = dict.fromkeys(str(net.network) for net in addresses)
-        return [
-            f":{self.chain} - [0:0]",
-            *(f"-A {self.chain} -d {subnet} {note} -j ACCEPT" for subnet in inside),
-            f"-A {self.chain} ! -d {MULTICAST[of_family]} {note} -j MASQUERADE",
-            *(f"-A POSTROUTING -s {_host(net)} {note} -j {self.chain}" for net in addresses),
-        ]
+        inside = [f"{self.chain} -d {subnet} {note} -j ACCEPT" for subnet in {net.network: None for net in addresses}]
+        outside = f"{self.chain} ! -d {MULTICAST[of_family]} {note} -j MASQUERADE"
+        jumps = [f"POSTROUTING -s {_host(net)} {note} -j {self.chain}" for net in addresses]
+        present = self._present(of_family)
+        if f"-N {self.chain}" not in present:
+            return [f":{self.chain} - [0:0]", *(f"-A {rule}" for rule in [*inside, outside, *jumps])]
+        commands = [f"-I {rule}" for rule in inside if f"-A {rule}" not in present]
+        return commands + [f"-A {rule}" for rule in [outside, *jumps] if f"-A {rule}" not in present]
+
+    def _present(self, of_family: int) -> list[str]:
+        """The table as `iptables -S` prints it, where the pod's chain may be in it; empty where it cannot be listed."""
+        if not firewall.may_have_chain(of_family, "nat", self.chain):
+            return []
+        try:
+            return firewall.list_iptables("nat", (of_family,))[of_family]
+        except FirewallError as error:
+            if error.incompatible:
+                return []
+            raise
 
     def _nft_script(self, addresses: list[IPNet]) -> str:
         lines = [

@@ -211,6 +211,24 @@ def test_two_interfaces_of_a_pod_in_one_network_have_a_limit_each(node: World) -
     assert ifbs["eth1"] not in links(node)
 
 
+def test_two_interfaces_of_a_pod_in_one_network_are_masqueraded_each_for_itself(node: World) -> None:
+    def wire(ifname: str, address: str) -> None:
+        ipam = {"type": "static", "addresses": [{"address": address}]}
+        call(node, "ADD", conf("bridge", ipMasq=True, ipam=ipam), CNI_IFNAME=ifname)
+
+    wire("eth0", "10.9.0.9/24")
+    wire("eth1", "10.7.0.9/24")
+    listing = node.sh("iptables -t nat -S")
+    for text in ("-d 10.9.0.0/24", "-d 10.7.0.0/24", "-s 10.9.0.9/32", "-s 10.7.0.9/32", "-j MASQUERADE"):
+        assert listing.count(text) == 1, text
+    assert listing.rindex("-j ACCEPT") < listing.index("-j MASQUERADE")
+    call(node, "DEL", conf("bridge"))
+    assert "10.9.0.9" not in rules(node)
+    assert "-s 10.7.0.9/32" in rules(node)
+    call(node, "DEL", conf("bridge"), CNI_IFNAME="eth1")
+    assert "container-p1" not in rules(node)
+
+
 @pytest.mark.parametrize("kind", ["bridge", "ptp", "macvlan"])
 @pytest.mark.parametrize(
     ("dns", "expected"),
