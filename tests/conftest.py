@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How fast the machine is at this moment is not what is tested.
+settings.register_profile("udplane", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("udplane")
 
 CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN = 12, 13, 21
 """Bit numbers in the capability sets of /proc/PID/status (include/uapi/linux/capability.h)."""

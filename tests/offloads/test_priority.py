@@ -58,6 +58,7 @@ def test_busy_with_super_packets(start: Start, flags: tuple[str, ...]) -> None:
 def test_not_in_a_flood_of_small_packets(pair: Pair) -> None:
     require_realtime(pair)
     first, second = pair.pods
+    wait_until(partial(is_ordinary, pair, 0), "what was before is over")
     with first.netns.socket(socket.AF_INET, socket.SOCK_DGRAM) as source, ThreadPoolExecutor(1) as pool:
         source.connect((str(second.address(4)), 9))
         before = pair.packets(1, "decap")

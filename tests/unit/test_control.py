@@ -99,7 +99,7 @@ def test_a_wrong_request_gets_an_error_in_json(path: Path, request_bytes: bytes,
     assert words.lower() in body["error"].lower()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[*HealthCheck])
 @given(st.binary(max_size=200))
 def test_no_bytes_hurt_the_server(path: Path, data: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as client:

@@ -48,7 +48,7 @@ def test_where_no_node_was_there_is_no_record(tmp_path: Path) -> None:
     assert RunDirectory(tmp_path).recall() is None
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[*HealthCheck], max_examples=50)
 @given(st.one_of(st.binary(max_size=60), st.sampled_from([b"{}", b"[]", b'{"lease": 3}', b'{"lease": {}}'])))
 def test_a_damaged_record_is_one_clear_line(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "node.json").write_bytes(data)
