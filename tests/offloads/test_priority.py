@@ -3,6 +3,7 @@
 Small packets become long runs on their way, so only the node that they set out from has to deal with each of them.
 """
 
+import contextlib
 import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +24,11 @@ SIZE = 64
 
 def is_realtime(pair: Pair, node: int) -> bool:
     """Whether a thread of the node's daemon is real-time at this moment."""
-    threads = Path(f"/proc/{pair.daemons[node].process.pid}/task").iterdir()
-    policies = [os.sched_getscheduler(int(thread.name)) for thread in threads]
-    return os.SCHED_RR in {policy & ~os.SCHED_RESET_ON_FORK for policy in policies}
+    policies = set()
+    for thread in Path(f"/proc/{pair.daemons[node].process.pid}/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            policies.add(os.sched_getscheduler(int(thread.name)) & ~os.SCHED_RESET_ON_FORK)
+    return os.SCHED_RR in policies
 
 
 def is_ordinary(pair: Pair, node: int) -> bool:
