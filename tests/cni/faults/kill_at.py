@@ -26,6 +26,10 @@ STEPS = {
 }  # fmt: skip
 
 
+VALUES = (str, bytes, bytearray, list, set)
+"""What has methods of those names that stay within the process."""
+
+
 class Killer:
     """Counts steps down to the one that is not allowed to happen."""
 
@@ -33,7 +37,7 @@ class Killer:
         self._steps_left = steps_left
 
     def __call__(self, _frame: FrameType, event: str, function: Any) -> None:
-        if event != "c_call" or function.__name__ not in STEPS:
+        if event != "c_call" or function.__name__ not in STEPS or isinstance(function.__self__, VALUES):
             return
         self._steps_left -= 1
         if self._steps_left == 0:
