@@ -39,8 +39,8 @@ class Config:
         """Raises CniError."""
         try:
             fields = call.fields()
-            self.subnet_file = fields.text("subnetFile") or DEFAULT_SUBNET_FILE
-            self.data_dir = fields.text("dataDir") or DEFAULT_DATA_DIR
+            self.subnet_file = fields.file_name("subnetFile", DEFAULT_SUBNET_FILE)
+            self.data_dir = fields.file_name("dataDir", DEFAULT_DATA_DIR)
             self.delegate = _section(fields, "delegate")
             self.ipam = _section(fields, "ipam")
             self.runtime_config = lookup(call.conf, "runtimeConfig")

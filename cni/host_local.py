@@ -33,8 +33,8 @@ class Config:
         if ipam is None:
             raise CniError("IPAM config missing 'ipam' key")
         self.network = call.name
-        self.data_dir = ipam.text("dataDir") or DEFAULT_DATA_DIR
-        self.resolv_conf = ipam.text("resolvConf")
+        self.data_dir = ipam.file_name("dataDir", DEFAULT_DATA_DIR)
+        self.resolv_conf = ipam.file_name("resolvConf")
         self.keep_reservations = ipam.flag("keepReservations")
         self.routes = [Route.read(item) for item in ipam.children("routes", "Route")]
         self.requested = read_requests(call, fields)

@@ -80,7 +80,7 @@ class Config:
 
     def _read(self, call: Call) -> None:
         fields = call.fields("TuningConf")
-        self.data_dir = fields.text("dataDir") or DEFAULT_DATA_DIR
+        self.data_dir = fields.file_name("dataDir", DEFAULT_DATA_DIR)
         self.backup_path = f"{self.data_dir}/{backup_name(Attachment(call.container_id, call.ifname))}"
         self.sysctls = _read_sysctls(fields)
         self.wanted = Attributes(fields)

@@ -131,7 +131,7 @@ def _connect(path: str) -> socket.socket:
 
 def _socket_path(call: Call) -> str:
     ipam = call.fields().child("ipam", "IPAMConfig")
-    return (ipam and ipam.text("daemonSocketPath")) or DEFAULT_SOCKET_PATH
+    return ipam.file_name("daemonSocketPath", DEFAULT_SOCKET_PATH) if ipam else DEFAULT_SOCKET_PATH
 
 
 PLUGIN = Plugin("dhcp", add=add, delete=delete, check=check, gc=gc, status=status)

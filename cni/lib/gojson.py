@@ -178,6 +178,13 @@ class Fields:
             raise self._failure(value, key, "string")
         return value
 
+    def file_name(self, key: str, default: str = "") -> str:
+        """A string field that names a file, which holds no null byte. An empty one is `default`."""
+        value = self.text(key)
+        if "\0" in value:
+            raise JsonTypeError(f"{key} holds a null byte, which no file's name can")
+        return value or default
+
     def flag(self, key: str, default: bool = False) -> bool:
         """A bool field."""
         value = lookup(self.data, key)

@@ -9,6 +9,7 @@ The examples of one run come to more than 20,000.
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -150,3 +151,28 @@ def test_subnet_env_of_any_content(node: FuzzNode, content: str, version: str, v
     conf = {"cniVersion": version, "name": "net1", "type": "flannel", "cni.dev/valid-attachments": []}
     call = {"kind": "flannel", "env": cni_env(verb), "stdin": json.dumps(conf)}
     assert_harmless(node, call, {"/run/flannel/subnet.env": content})
+
+
+PATHS = [
+    ("flannel", ("subnetFile",)),
+    ("flannel", ("dataDir",)),
+    ("tuning", ("dataDir",)),
+    ("host-local", ("ipam", "dataDir")),
+    ("host-local", ("ipam", "resolvConf")),
+    ("bridge", ("ipam", "dataDir")),
+    ("dhcp", ("ipam", "daemonSocketPath")),
+]
+"""Keys of netconfs that name files."""
+
+
+@pytest.mark.parametrize(("kind", "keys"), PATHS)
+def test_a_null_byte_in_a_files_name(node: FuzzNode, kind: str, keys: tuple[str, ...]) -> None:
+    conf = copy.deepcopy(NETCONFS[kind]) | {"cniVersion": "1.0.0", "name": "net1", "type": kind}
+    *parents, last = keys
+    section = conf
+    for key in parents:
+        section = section[key]
+    section[last] = "/run/\0x"
+    for verb in VERBS:
+        env = {"CNI_COMMAND": verb, "CNI_CONTAINERID": "c1", "CNI_NETNS": "/run/netns/p1", "CNI_IFNAME": "eth0"}
+        assert_harmless(node, {"kind": kind, "stdin": json.dumps(conf), "env": env | {"CNI_PATH": "/opt/cni/bin"}})
