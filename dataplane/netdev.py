@@ -190,11 +190,6 @@ def forget_path_mtu(address: Address) -> None:
                 raise
 
 
-def device_routes(name: str) -> list[Network]:
-    """The destinations of the main table's routes through the device `name`."""
-    return [route.destination for version in (4, 6) for route in main_routes(version, device=name)]
-
-
 def on_link_networks(name: str) -> list[Network]:
     """The networks whose hosts are on the link of the interface `name`: those it has routes to without a gateway."""
     return [route.destination for version in (4, 6) for route in main_routes(version, device=name) if route.on_link]

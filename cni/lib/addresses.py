@@ -83,11 +83,6 @@ class Address:
         """Whether duplicate address detection found another owner."""
         return bool(self.flags & IFA_F_DADFAILED)
 
-    @property
-    def is_global(self) -> bool:
-        """Neither loopback nor link-local, by its scope."""
-        return bool(self.scope < RT_SCOPE_LINK)
-
 
 def list_addresses(netlink: NetlinkSocket, index: int = 0, of_family: int = 0) -> list[Address]:
     """The addresses of one interface, or of all."""
