@@ -6,7 +6,7 @@ In the bin directory:
                                         with the same program
     .udplane/lib-<hash>/cni/            the package, with its byte code, so that no checkout or venv is needed
     .udplane/replaced/                  other plugins of the same names that were there before
-    .udplane/start, .udplane/warm       with --keep-warm: the script, and where the warm interpreter is found
+    .udplane/start, .udplane/warm       the script that starts cold, and where the warm interpreter is found
 
 The bin directory may be another machine's, or a host's that is mounted into a container: launchers find the package
 relative to themselves, and `--python` names the interpreter as it is called over there. Every file appears by a
@@ -67,6 +67,7 @@ PROGRAM = "_launcher"  # compiled with the package, from native/cni/launcher.c
 WARM_DIRECTORY = "/run/udplane-cni"
 SYSTEM_PYTHON = "/usr/bin/python3"
 MARK = b"The CNI plugins of udplane"
+DEFAULT_WARM_SECONDS = 1800
 LARGEST_LAUNCHER = 4 << 20
 """Bytes; a larger file is no launcher, and need not be read to know."""
 CONFLIST_NAME = "10-udplane.conflist"
@@ -133,38 +134,40 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "--keep-warm",
         metavar="SECONDS",
         type=int,
-        default=0,
-        help="keep an interpreter that has the plugins loaded, until nobody has called one for so long (default: none)",
+        help="keep an interpreter that has the plugins loaded, until nobody has called one for so long "
+        f"(default: {DEFAULT_WARM_SECONDS}; 0: none, each call starts its own)",
     )
     parser.add_argument("--uninstall", action="store_true", help="take away what was installed")
     options = parser.parse_args(argv)
-    if options.keep_warm < 0:
+    if options.keep_warm is not None and options.keep_warm < 0:
         parser.error("--keep-warm must be a number of seconds, 0 for not at all")
     return options
 
 
-def install(bin_dir: str, conf_dir: str | None, python: str, keep_warm: int = 0) -> None:
-    """Install every plugin of the package. Raises InstallError, OSError."""
+def install(bin_dir: str, conf_dir: str | None, python: str, keep_warm: int | None = None) -> None:
+    """Install every plugin of the package. `keep_warm` is in seconds, None for the default.
+
+    Raises InstallError, OSError.
+    """
     if not python.startswith("/"):
         raise InstallError(f"--python {python}: give the interpreter's absolute path")
     runs_here = _check_python(python)
     for name in _available():
         if os.path.isdir(f"{bin_dir}/{name}"):
             raise InstallError(f"{bin_dir}/{name} is a directory: remove it, or choose another --bin-dir")
+    program = _program(keep_warm)
     os.makedirs(f"{bin_dir}/.udplane", exist_ok=True)
     os.chmod(f"{bin_dir}/.udplane", 0o755)
     library = _install_library(bin_dir, python if runs_here else None)
-    if keep_warm:
-        launcher = _program()
-        start = START.format(python=python, library=library, idle_seconds=keep_warm)
-        _write_program(f"{bin_dir}/.udplane/start", start.encode())
-        _link_warm(bin_dir, library)
-    else:
-        launcher = LAUNCHER.format(python=python, library=library).encode()
+    if program:
+        start = START.format(python=python, library=library, idle_seconds=keep_warm or DEFAULT_WARM_SECONDS).encode()
+        _write_program(f"{bin_dir}/.udplane/start", start)
+        _link_warm(bin_dir, start)
+    launcher = program or LAUNCHER.format(python=python, library=library).encode()
     for name in _available():
         _set_aside(bin_dir, name)
         _write_program(f"{bin_dir}/{name}", launcher + SIGNATURE.format(library=library).encode())
-    for name in ("launcher",) if keep_warm else ("launcher", "warm", "start"):  # an earlier installation's
+    for name in ("launcher",) if program else ("launcher", "warm", "start"):  # an earlier installation's
         remove(f"{bin_dir}/.udplane/{name}")
     _remove_old_libraries(bin_dir)
     print(f"installed in {bin_dir}: {' '.join(_available())}")
@@ -177,17 +180,28 @@ def _write_program(path: str, content: bytes) -> None:
     write_atomic(path, content, 0o755)
 
 
-def _program() -> bytes:
-    """The compiled launcher."""
+def _program(keep_warm: int | None) -> bytes | None:
+    """The compiled launcher; None where nothing is to be kept warm, or can be."""
+    if keep_warm == 0:
+        return None
     program = read_file(f"{os.path.dirname(os.path.abspath(__file__))}/{PROGRAM}")
     if program is None:
-        raise InstallError("--keep-warm needs a launcher that this package was built without: install the package anew")
+        problem = "needs a launcher that this package was built without: install the package anew"
+        if keep_warm:
+            raise InstallError(f"--keep-warm {problem}")
+        print(
+            f"note: every plugin starts an interpreter of its own, which is slow; to keep one warm {problem}",
+            file=sys.stderr,
+        )
     return program
 
 
-def _link_warm(bin_dir: str, library: str) -> None:
-    """Say where this installation's warm interpreter is found; another version's, or another directory's, is not it."""
-    name = sha512(f"{os.path.realpath(bin_dir)}/{library}".encode()).hexdigest()[:16]
+def _link_warm(bin_dir: str, start: bytes) -> None:
+    """Say where this installation's warm interpreter is found.
+
+    One that was started in another way, or for another directory, is not it, and ends when it sees that.
+    """
+    name = sha512(os.path.realpath(bin_dir).encode() + b"\0" + start).hexdigest()[:16]
     temporary = f"{bin_dir}/.udplane/warm.tmp"
     remove(temporary)
     os.symlink(f"{WARM_DIRECTORY}/{name}", temporary)

@@ -1,8 +1,9 @@
 """ADD and DEL of udplane's plugins and of the official ones, measured in turn: `python -m bench.cni`.
 
-    side "official"       /usr/lib/cni
+    side "official"       build/tools/forky/usr/lib/cni, where `./dev test` has unpacked it, else /usr/lib/cni
     side "udplane"        python -m cni.install, into a temporary directory
-    side "kept warm"      the same with --keep-warm
+    side "fallback"       the same, where no interpreter can be kept warm
+    side "cold"           python -m cni.install --keep-warm 0
 
 Each side is a node in namespaces of its own. In every round each task runs on all sides, and their order changes from
 round to round, so that what slows the machine down slows all. Two rounds before the first are not counted: byte code,
@@ -28,9 +29,9 @@ from typing import Self
 from bench.cni.tasks import BIG_STORE, NODE_SUBNET, POD_NETWORK, RESERVATIONS, TASKS, Conf, Task
 from bench.stats import Spread, ratio
 
-OFFICIAL = Path("/usr/lib/cni")
-SIDES = ("official", "udplane", "kept warm")
-KEEP_WARM = ("--keep-warm", "60")
+OFFICIAL = (Path("build/tools/forky/usr/lib/cni"), Path("/usr/lib/cni"))
+SIDES = ("official", "udplane", "fallback", "cold")
+COLD = ("--keep-warm", "0")
 VERBS = ("ADD", "DEL")
 WARM_UP = 2
 UNSHARE = ("unshare", "--net", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -97,8 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the timing. Exit status 0, or 1 with one line of what went wrong."""
     options = _parse(argv)
     try:
-        _require()
-        results = _measure(options.rounds)
+        official = _require(options.official)
+        results = _measure(options.rounds, official)
     except BenchError as error:
         print(f"bench.cni: {error}", file=sys.stderr)
         return 1
@@ -114,6 +115,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m bench.cni", description="Time CNI plugins beside the official ones."
     )
     parser.add_argument("--rounds", type=int, default=15, help="rounds (default %(default)s)")
+    parser.add_argument("--official", type=Path, metavar="DIR", help="where the official plugins are")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to FILE")
     options = parser.parse_args(argv)
     if options.rounds < 1:
@@ -121,17 +123,23 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _require() -> None:
+def _require(official: Path | None) -> Path:
+    """Where the official plugins are."""
     if os.geteuid() != 0:
         raise BenchError("needs root, to make network and mount namespaces")
-    if not (OFFICIAL / "portmap").exists():
-        raise BenchError(f"needs the official plugins in {OFFICIAL}: apt-get install containernetworking-plugins")
+    places = (official,) if official else OFFICIAL
+    for place in places:
+        if (place / "portmap").exists():
+            return place.absolute()
+    wanted = " or ".join(map(str, places))
+    raise BenchError(f"needs the official plugins in {wanted}: apt-get install containernetworking-plugins")
 
 
-def _measure(rounds: int) -> Results:
-    results = Results(_environment(rounds))
+def _measure(rounds: int, official: Path) -> Results:
+    results = Results(_environment(rounds, official))
     with ExitStack() as cleanup:
-        places = (OFFICIAL, _install(cleanup), _install(cleanup, *KEEP_WARM))
+        places = (official, _install(cleanup), _install(cleanup), _install(cleanup, *COLD))
+        _keep_cold(places[SIDES.index("fallback")])
         sides = {name: cleanup.enter_context(Side(place)) for name, place in zip(SIDES, places, strict=True)}
         for number in range(-WARM_UP, rounds):
             _progress(f"round {number + 1}/{rounds}" if number >= 0 else "warming up")
@@ -146,6 +154,13 @@ def _install(cleanup: ExitStack, *options: str) -> Path:
     command = [sys.executable, "-I", "-m", "cni.install", "--bin-dir", str(place), *options]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return place
+
+
+def _keep_cold(place: Path) -> None:
+    """Let no warm interpreter be started or found: there is no directory for its socket."""
+    link = place / ".udplane" / "warm"
+    link.unlink()
+    link.symlink_to("/proc/nowhere/socket")
 
 
 def _run_round(task: Task, sides: dict[str, Side], results: Results | None, *, first: int) -> None:
@@ -163,10 +178,11 @@ def _progress(text: str) -> None:
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def _environment(rounds: int) -> dict[str, str]:
+def _environment(rounds: int, official: Path) -> dict[str, str]:
     version = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return {
         "revision": version.stdout.strip(),
+        "official": str(official),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "processors": str(os.cpu_count()),
@@ -184,7 +200,7 @@ def render(results: Results) -> str:
         for verb in VERBS:
             official, *ours = (results.seconds[task.name, verb, side] for side in SIDES)
             cells = [_cell(seconds) for seconds in (official, *ours)] + [_ratio(seconds, official) for seconds in ours]
-            goal = f"{task.limit:.1f}" if task.limit else "-"
+            goal = f"{task.limit:.2f}" if task.limit else "-"
             lines.append(f"{task.name:<37} {verb:<4}{''.join(f'{cell:>24}' for cell in cells)}  {goal:>4}")
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ plugin's executable is a small program (native/cni/launcher.c) that asks this pr
 4. The launcher is told how that ended. When the launcher is killed, the copy is killed too.
 
 Whoever starts the long way also starts this process (cni/lib/warm_start.py), one at a time, since it holds a lock as
-long as it lives. It ends when nobody has called for some time.
+long as it lives. It ends when nobody has called for some time, and when the installation is another one by then.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ import signal
 import socket
 import struct
 import sys
+import time
 from contextlib import suppress
 
 from cni.lib import launch, registry
 from cni.lib.lean import prepare_setns
 from cni.lib.warm_caller import be_nobodys, identity, take_over
+from cni.lib.warm_cgroup import enter_own_cgroup, leave_own_cgroup
 
 MAX_REQUEST = 65536
 N_FDS = 4
@@ -38,6 +40,8 @@ BEGUN = -1
 UNFIT = 75  # the exit status of a copy that could not take its caller's place; no plugin ends with it
 BACKLOG = 256
 REQUEST_SECONDS = 1.0
+LOOK_SECONDS = 5.0
+"""How often to look whether this is still the installation's warm interpreter."""
 PRELOADED = (
     "bridge_check",
     "conntrack",
@@ -54,14 +58,18 @@ CREDENTIALS = struct.Struct("3i")  # struct ucred
 ANSWER = struct.Struct("i")
 
 
-def main(path: str, idle_seconds: int, lock: int) -> None:
-    """Serve at `path` until nobody has called for `idle_seconds`. `lock` is a descriptor, held until the end."""
+def main(link: str, path: str, idle_seconds: int, lock: int) -> None:
+    """Serve at `path` until nobody has called for `idle_seconds`, or the installation's `link` leads elsewhere.
+
+    `lock` is a descriptor, held until the end.
+    """
     be_nobodys()
     os.set_inheritable(lock, False)
     os.setsid()
     os.chdir("/")
     _close_all_but(lock)
     os.close(os.pidfd_open(os.getpid()))  # raises on kernels before 5.3, which cannot do without
+    enter_own_cgroup()
     for module in registry.MODULES.values():
         __import__(f"cni.{module}")
     for module in PRELOADED:
@@ -71,7 +79,8 @@ def main(path: str, idle_seconds: int, lock: int) -> None:
     gc.collect()
     gc.freeze()
     with _listen(path) as listener:
-        Server(listener, path, idle_seconds, lock).run()
+        Server(listener, link, path, idle_seconds, lock).run()
+    leave_own_cgroup()
 
 
 def _close_all_but(lock: int) -> None:
@@ -98,11 +107,14 @@ def _listen(path: str) -> socket.socket:
 class Server:
     """Takes requests, and tells launchers how their work ended."""
 
-    def __init__(self, listener: socket.socket, path: str, idle_seconds: float, lock: int) -> None:
+    def __init__(self, listener: socket.socket, link: str, path: str, idle_seconds: float, lock: int) -> None:
         self._listener = listener
+        self._link = link
         self._path = path
+        self._file = os.stat(path)
         self._lock = lock
-        self._idle_ms = idle_seconds * 1000
+        self._idle_seconds = idle_seconds
+        self._called_at = time.monotonic()
         self._poll = select.poll()
         self._poll.register(listener, select.POLLIN)
         self._identity = identity("self")
@@ -110,10 +122,10 @@ class Server:
         """By both descriptors of a job."""
 
     def run(self) -> None:
-        """Until nobody has called for the idle time."""
+        """Until nobody has called for the idle time, or nobody can call any more."""
         while self._jobs or self._listener.fileno() >= 0:
-            ready = self._poll.poll(None if self._jobs else self._idle_ms)
-            if not ready:
+            ready = self._poll.poll(min(self._idle_seconds, LOOK_SECONDS) * 1000)
+            if not ready and (self._is_idle() or not self._is_current()):
                 self._retire()
             for fd, _ in ready:  # the listener first: what it accepts cannot get the number of a job that ends below
                 job = self._jobs.get(fd)
@@ -124,7 +136,26 @@ class Server:
                 elif job:
                     self._abandon(job)
 
+    def _is_idle(self) -> bool:
+        return not self._jobs and time.monotonic() - self._called_at >= self._idle_seconds
+
+    def _is_current(self) -> bool:
+        """Whether a launcher would call this process, and would start the same interpreter otherwise.
+
+        Not after an upgrade of the plugins or of Python, whose modules would be another version's from then on, and not
+        when somebody has removed the socket.
+        """
+        try:
+            return (
+                os.readlink(self._link) == self._path
+                and os.path.samestat(os.stat(self._path), self._file)
+                and os.path.samestat(os.stat(sys.executable), os.stat("/proc/self/exe"))
+            )
+        except OSError:
+            return False
+
     def _take(self) -> None:
+        self._called_at = time.monotonic()
         try:
             connection, _ = self._listener.accept()
         except OSError:  # who has called is gone, or waits until there is a free descriptor
@@ -189,7 +220,9 @@ class Server:
     def _retire(self) -> None:
         """Take no more calls. Those at work go on, then `run` ends."""
         if self._listener.fileno() >= 0:
-            os.unlink(self._path)
+            with suppress(OSError):
+                if os.path.samestat(os.stat(self._path), self._file):
+                    os.unlink(self._path)
             self._poll.unregister(self._listener)
             self._listener.close()
 

@@ -14,7 +14,7 @@ START = """
 import sys
 sys.path.append(sys.argv[1])
 from cni.lib.warm import main
-main(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+main(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
 """
 
 
@@ -31,7 +31,7 @@ def ensure_warm(python: str, library: str, link: str, idle_seconds: int) -> None
     try:
         os.set_inheritable(lock, True)
         null = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in range(3)]
-        arguments = [python, "-IS", "-c", START, library, path, str(idle_seconds), str(lock)]
+        arguments = [python, "-IS", "-c", START, library, link, path, str(idle_seconds), str(lock)]
         os.posix_spawn(python, arguments, {}, file_actions=null)
     except OSError:
         pass

@@ -1,4 +1,7 @@
-"""Installing the plugins and undoing that, in directories of the test's own."""
+"""Installing the plugins and undoing that, in directories of the test's own.
+
+Nothing is kept warm by plugins that these tests run: they run on this machine itself, not on a node of their own.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,12 @@ from cni.lib.errors import CniError
 from cni.lib.skel import Call
 from tests.cni.plugin_calls import environment
 
+COLD = ("--keep-warm", "0")
+BY_DEFAULT = ()
 
-def install(bin_dir: Path, *more: str) -> None:
-    assert main(["--bin-dir", str(bin_dir), *more]) == 0
+
+def install(bin_dir: Path, *more: str, manner: tuple[str, ...] = COLD) -> None:
+    assert main(["--bin-dir", str(bin_dir), *manner, *more]) == 0
 
 
 def run(path: Path, conf: object = None, verb: str = "ADD") -> subprocess.CompletedProcess[str]:
@@ -85,7 +91,8 @@ def test_installing_again_changes_nothing(bin_dir: Path) -> None:
     assert tree(bin_dir) == before
 
 
-def test_uninstalling_leaves_the_directories_as_they_were(tmp_path: Path) -> None:
+@pytest.mark.parametrize("manner", [COLD, BY_DEFAULT])
+def test_uninstalling_leaves_the_directories_as_they_were(tmp_path: Path, manner: tuple[str, ...]) -> None:
     bin_dir, conf_dir = tmp_path / "bin", tmp_path / "net.d"
     bin_dir.mkdir()
     conf_dir.mkdir()
@@ -95,8 +102,9 @@ def test_uninstalling_leaves_the_directories_as_they_were(tmp_path: Path) -> Non
     (conf_dir / "99-other.conf").write_text("{}")
     before = tree(tmp_path)
     for _ in range(2):
-        install(bin_dir, "--conf-dir", str(conf_dir))
-    assert run(bin_dir / "bridge", verb="VERSION").returncode == 0
+        install(bin_dir, "--conf-dir", str(conf_dir), manner=manner)
+    if manner == COLD:
+        assert run(bin_dir / "bridge", verb="VERSION").returncode == 0
     assert main(["--bin-dir", str(bin_dir), "--conf-dir", str(conf_dir), "--uninstall"]) == 0
     assert tree(tmp_path) == before
     assert os.access(bin_dir / "bridge", os.X_OK)
@@ -178,16 +186,18 @@ def test_a_directory_in_a_plugins_place_is_told_before_anything_is_done(
     assert list(tmp_path.iterdir()) == [tmp_path / "ptp"]
 
 
+@pytest.mark.parametrize("manner", [COLD, BY_DEFAULT])
 @pytest.mark.parametrize("umask", [0o000, 0o077])
-def test_the_umask_of_whoever_installs_does_not_count(tmp_path: Path, umask: int) -> None:
+def test_the_umask_of_whoever_installs_does_not_count(tmp_path: Path, umask: int, manner: tuple[str, ...]) -> None:
     former = os.umask(umask)
     try:
-        install(tmp_path / "new" / "bin", "--conf-dir", str(tmp_path / "new" / "net.d"))
+        install(tmp_path / "new" / "bin", "--conf-dir", str(tmp_path / "new" / "net.d"), manner=manner)
     finally:
         os.umask(former)
     for path in (tmp_path / "new").rglob("*"):
-        wanted = 0o755 if path.is_dir() or path.parent.name == "bin" else 0o644
-        assert path.stat().st_mode & 0o777 == wanted, path
+        executable = path.is_dir() or path.parent.name == "bin" or path.name == "start"
+        if not path.is_symlink():
+            assert path.stat().st_mode & 0o777 == (0o755 if executable else 0o644), path
 
 
 def test_a_conflist_that_somebody_changed_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

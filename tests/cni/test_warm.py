@@ -1,13 +1,15 @@
 """The interpreter that is kept warm: the same answers as without it, and never in the way.
 
-Each test has a World (tests/cni/world) with plugins installed by `--keep-warm`. What starts the long way is told apart
-by replacing the script that it goes through: the replacement says "cold" and exits with 77.
+Each test has a World (tests/cni/world) with plugins that keep an interpreter warm for a time of the test's choice. What
+starts the long way is told apart by replacing the script that it goes through: the replacement says "cold" and exits
+with 77.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -206,6 +208,36 @@ def test_it_ends_when_nobody_calls(tmp_path: Path) -> None:
         warm_up(node)
 
 
+UPGRADES = {
+    "other plugins": f"ln -sfn /run/udplane-cni/another {BIN_DIR}/.udplane/warm",
+    "no plugins": f"rm -r {BIN_DIR}/.udplane",
+    "another interpreter": "ln -sfn /bin/true /run/python",
+    "a socket that was removed": "rm -r /run/udplane-cni",
+}
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES)
+def test_it_ends_when_nobody_can_call(upgrade: str, tmp_path: Path) -> None:
+    """Long before it has been idle for its time: what it has loaded may be another version's."""
+    bin_dir = keep_warm(tmp_path, IDLE_SECONDS)
+    with World(bin_dir) as node:
+        node.sh(f"ln -s {sys.executable} /run/python")
+        node.sh(f"sed -i '1s,.*,#!/run/python -IS,' {BIN_DIR}/.udplane/start")
+        warm_up(node)
+        node.sh(UPGRADES[upgrade])
+        eventually(lambda: not warm_processes(node))
+
+
+def test_an_upgrade_brings_a_new_one(tmp_path: Path) -> None:
+    bin_dir = keep_warm(tmp_path, IDLE_SECONDS)
+    with World(bin_dir) as node:
+        warm_up(node)
+        old = warm_processes(node)
+        install_plugins(bin_dir, "--keep-warm", str(IDLE_SECONDS + 1))
+        assert node.run(f"{BIN_DIR}/static", env={"CNI_COMMAND": "VERSION"}).exit == 0
+        eventually(lambda: len(warm_processes(node)) == 1 and warm_processes(node) != old)
+
+
 def test_it_is_not_started_where_others_could_reach_it(tmp_path: Path) -> None:
     with World(keep_warm(tmp_path, IDLE_SECONDS)) as node:
         node.sh("mkdir -m 777 /run/udplane-cni")
@@ -215,10 +247,11 @@ def test_it_is_not_started_where_others_could_reach_it(tmp_path: Path) -> None:
 
 def test_installing_without_it_takes_it_away(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bin_dir = keep_warm(tmp_path, IDLE_SECONDS)
-    assert main(["--bin-dir", str(bin_dir)]) == 0
+    assert main(["--bin-dir", str(bin_dir), "--keep-warm", "0"]) == 0
     assert [path for path in (bin_dir / ".udplane").iterdir() if not path.is_dir()] == []
     assert (bin_dir / "static").read_text().startswith("#!")
-    assert main(["--bin-dir", str(bin_dir), "--keep-warm", "9"]) == 0
+    assert main(["--bin-dir", str(bin_dir)]) == 0
+    assert (bin_dir / ".udplane" / "warm").is_symlink()
     assert main(["--bin-dir", str(bin_dir), "--uninstall"]) == 0
     assert list(bin_dir.iterdir()) == []
 
@@ -232,8 +265,9 @@ def test_wrong_seconds_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_package_without_the_launcher_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--bin-dir", str(tmp_path)]) == 0
     monkeypatch.setattr("cni.install.PROGRAM", "there-is-none")
+    assert main(["--bin-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().err.startswith("note: every plugin starts an interpreter of its own")
     assert main(["--bin-dir", str(tmp_path), "--keep-warm", "9"]) == 1
     assert capsys.readouterr().err.startswith("udplane cni install: --keep-warm needs a launcher")
     assert (tmp_path / "static").read_text().startswith("#!")

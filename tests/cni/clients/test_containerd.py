@@ -34,7 +34,7 @@ PODS = 20
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     require_client("containerd", "ctr", "busybox")
-    with World(install_plugins(tmp_path_factory.mktemp("bin"))) as world:
+    with World(install_plugins(tmp_path_factory.mktemp("bin"), "--keep-warm", "60")) as world:
         prepare_node(world, FLANNEL_CHAIN)
         world.write_subnet_env()
         yield world

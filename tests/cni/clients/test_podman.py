@@ -53,7 +53,7 @@ runtime = "runc"
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     require_client("podman", "busybox")
-    with World(install_plugins(tmp_path_factory.mktemp("bin"))) as world:
+    with World(install_plugins(tmp_path_factory.mktemp("bin"), "--keep-warm", "60")) as world:
         prepare_node(world, CONFLIST)
         world.write("/run/containers.conf", SETTINGS)
         yield world

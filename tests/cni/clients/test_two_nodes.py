@@ -32,7 +32,7 @@ def nodes(tmp_path: Path) -> Iterator[tuple[World, World]]:
     require_client("containerd", "ctr", "busybox")
     if not UDPLANE.exists():
         pytest.skip(f"needs udplane beside {sys.executable}: run ./dev test, or pip install -e .")
-    plugins = install_plugins(tmp_path / "bin")
+    plugins = install_plugins(tmp_path / "bin", "--keep-warm", "60")
     (tmp_path / "network.json").write_text(json.dumps(NETWORK))
     with World(plugins) as first, World(plugins) as second, ExitStack() as running:
         cable = ["ip", "link", "add", "eth0", "netns", str(first.pid), "type", "veth"]

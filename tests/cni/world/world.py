@@ -157,7 +157,8 @@ def cni_env(verb: str, pod: str = "p1", **overrides: str | None) -> dict[str, st
 
 
 def install_plugins(bin_dir: Path, *options: str) -> Path:
-    """Install udplane's plugins into `bin_dir` the way a user would, and return it."""
+    """Install udplane's plugins into `bin_dir`, and return it. Without options no interpreter is kept warm."""
+    options = options or ("--keep-warm", "0")
     command = [sys.executable, "-I", "-m", "cni.install", "--bin-dir", str(bin_dir), *options]
     subprocess.run(command, cwd=REPO, check=True, capture_output=True)
     return bin_dir
