@@ -10,12 +10,12 @@ gone in the meantime:
 
 The official plugin knows the second file only: another interface of the same container overwrites it, and it is
 removed even if the delegate's DEL failed; both leak an address and a veth. Here neither happens. Without any file,
-DEL makes the configuration anew and tries all the same.
+DEL makes the configuration anew, even without a subnet.env, and tries all the same.
 """
 
 from __future__ import annotations
 
-from cni.lib.delegate import delegate
+from cni.lib.delegate import delegate, find_plugin
 from cni.lib.errors import PLUGIN_NOT_AVAILABLE, CniError
 from cni.lib.gojson import Fields, JsonSyntaxError, JsonTypeError, dumps, loads, lookup
 from cni.lib.skel import Attachment, Call, Plugin, main
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SUBNET_FILE = "/run/flannel/subnet.env"
 DEFAULT_DATA_DIR = "/var/lib/cni/flannel"
+ANY_SUBNET = "192.0.2.0/24"  # for documentation (RFC 5737): host-local wants a range even where it makes no use of it
 GC_KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 
 
@@ -160,14 +161,14 @@ def _undo(call: Call, conf: dict[str, Any], saved: SavedConf, failure: CniError)
 def delete(call: Call) -> None:
     """Run the delegate with the configuration of its ADD, and forget that when it has succeeded.
 
-    If it refuses that one, or there is none, the configuration that an ADD would use now is the next best.
+    If it refuses that one, or there is none, the configuration that an ADD would use now is the next best; without a
+    subnet.env, one that names the delegate and its IPAM plugin, since a DEL needs no more.
     """
     config = Config(call)
     saved = SavedConf(config.data_dir, call.container_id, call.ifname)
     failure = None
-    for conf in (saved.load(call.name), _current_conf(call, config)):
-        if conf is None:
-            continue
+    kept, current = saved.load(call.name), _current_conf(call, config)
+    for conf in filter(None, (kept, current or _bare_conf(call, config))):
         try:
             delegate(call, conf["type"], "DEL", conf)
             failure = None
@@ -185,6 +186,20 @@ def _current_conf(call: Call, config: Config) -> dict[str, Any] | None:
         return delegate_conf(call, config, SubnetEnv(config.subnet_file))
     except CniError:
         return None
+
+
+def _bare_conf(call: Call, config: Config) -> dict[str, Any] | None:
+    """Enough of the delegate's configuration for what it made to be found; None if there is no such plugin either.
+
+    The range in it stands for whatever it was.
+    """
+    conf = {"type": "bridge", **config.delegate, "name": call.name, "cniVersion": call.version}
+    try:
+        find_plugin(conf["type"], call.path)
+    except CniError:
+        return None
+    conf["ipam"] = {"type": "host-local", **config.ipam, "ranges": [[{"subnet": ANY_SUBNET}]]}
+    return conf
 
 
 def check(call: Call) -> None:
@@ -206,7 +221,8 @@ def gc(call: Call) -> None:
         return
     config = Config(call)
     stale = _stale_files(config.data_dir, call.name, valid)
-    conf = _current_conf(call, config) or next(filter(None, stale.values()), None)
+    kept = next(filter(None, stale.values()), None)
+    conf = _current_conf(call, config) or kept or _bare_conf(call, config)
     if conf is not None:
         given = {key: value for key in GC_KEYS if (value := lookup(call.conf, key)) is not None}
         delegate(call, conf["type"], "GC", {**conf, **given})

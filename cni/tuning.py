@@ -10,7 +10,7 @@ found in the sysctl's name.
 
 from __future__ import annotations
 
-from cni.lib import links, sysctl
+from cni.lib import links, sysctl, veth
 from cni.lib.args import parse_args
 from cni.lib.errors import CniError, describe
 from cni.lib.gojson import Fields, JsonSyntaxError, JsonTypeError, dumps, kind, loads, lookup
@@ -127,7 +127,7 @@ def add(call: Call) -> Result:
             with netns.netlink() as inside:
                 before = _current(inside, call.ifname, config.wanted)
                 _save_backup(config, call.name, before)
-                rollback.push(lambda: _restore(netns, call.ifname, config.backup_path))
+                rollback.push(lambda: _restore(call, config.backup_path))
                 apply(inside, call.ifname, config.wanted)
         rollback.pop_all()
     for interface in previous.interfaces:
@@ -284,12 +284,13 @@ def apply(inside: NetlinkSocket, ifname: str, wanted: Attributes) -> None:
             links.set_link(inside, index, attribute_u32(attribute_kind, number))
 
 
-def _restore(netns: Netns, ifname: str, backup_path: str) -> None:
-    """Put back what the backup holds, if the link is there, and remove the backup."""
+def _restore(call: Call, backup_path: str) -> None:
+    """Put back what the backup holds, if the link is there and not another pod's, and remove the backup."""
     saved = _read_backup(backup_path)
-    with netns.netlink() as inside:
-        if saved is not None and links.find_link(inside, ifname) is not None:
-            apply(inside, ifname, saved)
+    with Netns(call.netns).netlink() as inside:
+        link = links.find_link(inside, call.ifname)
+        if saved is not None and link is not None and not veth.belongs_to_another(link, call):
+            apply(inside, call.ifname, saved)
     discard(backup_path)
 
 
@@ -297,7 +298,7 @@ def delete(call: Call) -> None:
     """Put the link's attributes back; with the pod gone, there is only the backup to remove."""
     config = Config(call)
     try:
-        _restore(Netns(call.netns), call.ifname, config.backup_path)
+        _restore(call, config.backup_path)
     except (CniError, OSError):
         discard(config.backup_path)
 

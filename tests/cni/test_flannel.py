@@ -89,14 +89,19 @@ def test_two_interfaces_of_one_pod_are_kept_apart(node: World) -> None:
     assert traces(node) == ""
 
 
+LOST = {
+    "nothing": "true",
+    "subnet.env": "rm /run/flannel/subnet.env",
+    "the kept configuration": f"rm -r {STATE}",
+    "both": f"rm -r {STATE} /run/flannel/subnet.env",
+}
+
+
 @pytest.mark.parametrize("environment", [{}, {"CNI_NETNS": ""}, {"CNI_NETNS": "/run/netns/gone"}])
-@pytest.mark.parametrize("lost", ["nothing", "subnet.env", "the kept configuration"])
+@pytest.mark.parametrize("lost", LOST)
 def test_del_cleans_up_whatever_is_lost(node: World, lost: str, environment: dict[str, str]) -> None:
     run(node, "ADD", conf())
-    if lost == "subnet.env":
-        node.sh("rm /run/flannel/subnet.env")
-    elif lost == "the kept configuration":
-        node.sh(f"rm -r {STATE}")
+    node.sh(LOST[lost])
     for _ in range(3):
         run(node, "DEL", conf(), **environment)
     assert traces(node) == ""
@@ -170,6 +175,14 @@ def test_gc_takes_what_dead_pods_left(node: World) -> None:
     assert "10.78.5.3" in traces(node)
     assert "10.78.5.2" not in traces(node)
     node.sh("ping -c1 -W2 10.78.5.1", pod="p2")
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_gc_takes_what_is_left_whatever_is_lost(node: World, lost: str) -> None:
+    run(node, "ADD", conf())
+    node.sh(LOST[lost])
+    run(node, "GC", conf(**{"cni.dev/valid-attachments": []}))
+    assert traces(node) == ""
 
 
 def test_check_is_the_delegates(node: World) -> None:

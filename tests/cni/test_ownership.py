@@ -95,6 +95,21 @@ def test_del_leaves_the_pod_that_a_stale_path_leads_to(kind: str, node: World) -
     call(node, "CHECK", {**netconf, "prevResult": result}, "p2")
 
 
+@pytest.mark.parametrize("kind", [*WIRING, "macvlan"])
+def test_del_of_a_tuned_pod_leaves_the_pod_that_a_stale_path_leads_to(kind: str, node: World) -> None:
+    """What was there before, in the first pod, is not put back into the second one."""
+    node.sh("ip link add m0 type veth peer name m1; ip link set m0 up; ip link set m1 up")
+    netconf = conf(kind, **WIRING.get(kind, {"master": "m0", "ipam": HOST_LOCAL}))
+    tuned = conf("tuning", mac="c2:c2:c2:c2:00:01", mtu=1400)
+    call(node, "ADD", {**tuned, "prevResult": call(node, "ADD", netconf)})
+    call(node, "ADD", netconf, "p2")
+    before = node.sh("ip -d -j link show dev eth0", pod="p2")
+    call(node, "DEL", tuned, CNI_NETNS="/run/netns/p2")
+    assert node.sh("ip -d -j link show dev eth0", pod="p2") == before
+    call(node, "DEL", tuned)
+    assert node.sh("ls -A /run/cni/tuning") == ""
+
+
 @KINDS
 def test_del_with_a_path_that_leads_to_the_node(kind: str, node: World) -> None:
     before = links(node)
