@@ -189,16 +189,19 @@ def output(*argv: str) -> str:
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
 
-def snapshot(pods: list[str]) -> dict[str, Any]:
-    """Links, addresses, routes, queueing and sysctls of each namespace, the node's firewall rules, the state files."""
+def snapshot(pods: list[str], with_sysctls: bool = True) -> dict[str, Any]:
+    """Links, addresses, routes, queueing and sysctls of each namespace, the node's firewall rules, the state files.
+
+    The sysctls, of which there are thousands, take most of the time; they are left out unless they are asked for.
+    """
     return {
-        "netns": {pod or "node": in_pod(pod or None, network_state) for pod in ["", *pods]},
+        "netns": {pod or "node": in_pod(pod or None, lambda: network_state(with_sysctls)) for pod in ["", *pods]},
         "rules": firewall_rules(),
         "files": state_files(),
     }
 
 
-def network_state() -> dict[str, Any]:
+def network_state(with_sysctls: bool) -> dict[str, Any]:
     """What iproute2 and /proc/sys/net say of the calling thread's network namespace."""
     addresses = json.loads(output("ip", "-j", "-d", "addr", "show"))
     routes = [*json.loads(output("ip", "-j", "-4", "route", "show", "table", "all") or "[]"),
@@ -211,7 +214,7 @@ def network_state() -> dict[str, Any]:
         "routes": routes,
         "qdiscs": queueing,
         "filters": ingress_filters(queueing),
-        "sysctls": sysctls(links),
+        "sysctls": sysctls(links) if with_sysctls else {},
     }
 
 

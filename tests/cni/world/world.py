@@ -137,9 +137,9 @@ class World:
         stdin = conf if isinstance(conf, str) else json.dumps(conf)
         return self.run(f"{directory}/{kind}", env=cni_env(verb, **(env or {})), stdin=stdin)
 
-    def snapshot(self, *pods: str) -> dict[str, Any]:
+    def snapshot(self, *pods: str, with_sysctls: bool = True) -> dict[str, Any]:
         """All that a plugin could have changed, as worker.snapshot tells it."""
-        state: dict[str, Any] = self.ask("snapshot", pods=pods)
+        state: dict[str, Any] = self.ask("snapshot", pods=pods, with_sysctls=with_sysctls)
         return state
 
 
