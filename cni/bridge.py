@@ -85,7 +85,7 @@ class Config:
     def check_for_add(self) -> None:
         """Refuse what cannot be done. DEL never does."""
         if self.hairpin and self.promiscuous:
-            raise CniError("cannot set hairpin mode and promiscuous mode at the same time.")
+            raise CniError("cannot set hairpin mode and promiscuous mode at the same time")
         if self.stays_down and self.layer3:
             raise CniError("cannot use IPAM when DisableContainerInterface flag is set")
         if self.mac and links.parse_mac(self.mac) is None:

@@ -65,16 +65,17 @@ class Config:
 
     def _isolation_rules(self, bridge: str) -> list[Rule]:
         bridge = firewall.quote(bridge)
-        note = f'-m comment --comment "CNI firewall plugin rules (ingressPolicy: {self.policy})"'
+        note = '-m comment --comment "CNI firewall plugin rules (ingressPolicy: {})"'.format
+        own, shared = note(self.policy), note("same-bridge|isolated")
         rules = [
-            Rule("FORWARD", f"{note} -j {STAGES[0]}", first=True),
-            Rule(STAGES[0], f"-i {bridge} ! -o {bridge} {note} -j {STAGES[1]}", first=True),
-            Rule(STAGES[0], f"{note} -j RETURN"),
-            Rule(STAGES[1], f"-o {bridge} {note} -j DROP", first=True),
-            Rule(STAGES[1], f"{note} -j RETURN"),
+            Rule("FORWARD", f"{shared} -j {STAGES[0]}", first=True),
+            Rule(STAGES[0], f"-i {bridge} ! -o {bridge} {own} -j {STAGES[1]}", first=True),
+            Rule(STAGES[0], f"{shared} -j RETURN"),
+            Rule(STAGES[1], f"-o {bridge} {shared} -j DROP", first=True),
+            Rule(STAGES[1], f"{shared} -j RETURN"),
         ]
         if self.policy == "isolated":
-            rules.append(Rule(STAGES[0], f"-i {bridge} -o {bridge} {note} -j DROP", first=True))
+            rules.append(Rule(STAGES[0], f"-i {bridge} -o {bridge} {own} -j DROP", first=True))
         return rules
 
 

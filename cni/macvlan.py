@@ -193,7 +193,7 @@ def check(call: Call) -> None:
     ipam.forward(call)
     previous = call.prev_result()
     if previous is None:
-        raise CniError("Required prevResult missing")
+        raise CniError("required prevResult missing")
     with netns.netlink() as inside:
         _check_link(inside, verify.pod_interface(call, previous, "sandbox"), config)
         verify.check_addresses(inside, call.ifname, previous.ips)

@@ -114,8 +114,8 @@ def backup_name(attachment: Attachment) -> str:
 
 def add(call: Call) -> Result:
     """Change what the configuration asks for."""
+    _check_sysctl_section(call)
     config = Config(call)
-    _refuse_duplicates(call)
     _check_allowlist(config)
     previous = call.prev_result()
     if previous is None:
@@ -136,10 +136,14 @@ def add(call: Call) -> Result:
     return previous
 
 
-def _refuse_duplicates(call: Call) -> None:
-    """A sysctl that is given twice with two values has no right one."""
+def _check_sysctl_section(call: Call) -> None:
+    """Refuse one that cannot be read, and a sysctl that is given twice: of two values none is the right one."""
     if lookup(call.conf, "sysctl") is None:
         return
+    try:
+        _read_sysctls(call.fields("sysctlCheck"))
+    except JsonTypeError as error:
+        raise CniError(str(error)) from None
     from json import JSONDecoder
 
     def refuse(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -175,9 +179,10 @@ def setting_of(name: str, ifname: str) -> str:
     `net/ipv4/conf/eth0.100/mtu` or `net.ipv4.conf.eth0/100.mtu`. No part leads upwards.
     """
     key = name.translate(SWAPPED) if name.partition("/")[0].find(".") >= 0 else name
-    parts = [part for part in key.replace("IFNAME", ifname, 1).split("/") if part not in ("", ".", "..")]
+    key = key.replace("IFNAME", ifname, 1)
+    parts = [part for part in key.split("/") if part not in ("", ".", "..")]
     if len(parts) < 2 or parts[0] != "net":
-        raise CniError(f"invalid net sysctl key: {dumps(name)}")
+        raise CniError(f"invalid net sysctl key: {dumps(key)}")
     return "/".join(parts)
 
 
@@ -305,6 +310,7 @@ def delete(call: Call) -> None:
 
 def check(call: Call) -> None:
     """Everything that is configured has to be as configured."""
+    _check_sysctl_section(call)
     config = Config(call)
     if call.prev_result() is None:
         raise CniError("Required prevResult missing")
@@ -344,7 +350,8 @@ def _check_link(link: links.Link, wanted: Attributes) -> None:
         raise CniError(f"{prefix} all-multicast mode of {link.name} is {states}")
     if wanted.tx_queue_len is not None and wanted.tx_queue_len != link.tx_queue_len:
         queue_len = link.tx_queue_len
-        raise CniError(f"{prefix} txQLen of {link.name} is {wanted.tx_queue_len}, current value is {queue_len}")
+        states = f"{wanted.tx_queue_len}, current value is {queue_len}"
+        raise CniError(f"{prefix} Transmit Queue Length of {link.name} is {states}")
 
 
 def gc(call: Call) -> None:

@@ -151,6 +151,16 @@ def merge_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return merged
 
 
+# Keys whose field is in a struct that the outer one embeds: the messages name that struct before the key.
+NET_CONF = dict.fromkeys(("capabilities", "dns", "ipam", "prevResult"), "NetConf.")
+BANDWIDTH_ENTRY = dict.fromkeys(("ingressRate", "ingressBurst", "egressRate", "egressBurst"), "BandwidthEntry.")
+EMBEDDED = {
+    **dict.fromkeys(("NetConf", "TuningConf", "PortMapConf", "FirewallNetConf"), NET_CONF),
+    "PluginConf": {**NET_CONF, **BANDWIDTH_ENTRY},
+    "IPAMConfig": dict.fromkeys(("subnet", "rangeStart", "rangeEnd", "gateway"), "Range."),
+}
+
+
 class Fields:
     """A JSON object as a Go struct: `struct` is that struct's name and `path` the dotted way to it, for messages."""
 
@@ -165,9 +175,11 @@ class Fields:
         what = kind(value)
         if what == "number" and go_type.rstrip("0123456789") in ("int", "uint"):
             what = f"number {_number(value)}"
-        return JsonTypeError(
-            f"json: cannot unmarshal {what} into Go struct field {self.struct}.{self.path}{key} of type {go_type}"
-        )
+        field = f"{self.struct}.{self._path_of(key)}"
+        return JsonTypeError(f"json: cannot unmarshal {what} into Go struct field {field} of type {go_type}")
+
+    def _path_of(self, key: str) -> str:
+        return self.path + EMBEDDED.get(self.struct, {}).get(key, "") + key
 
     def text(self, key: str, default: str = "") -> str:
         """A string field."""
@@ -229,7 +241,7 @@ class Fields:
             return None
         if not isinstance(value, dict):
             raise self._failure(value, key, go_type or struct)
-        return Fields(value, struct, f"{self.path}{key}.")
+        return Fields(value, struct, self._path_of(key) + ".")
 
     def children(self, key: str, struct: str, go_type: str = "", go_slice: str = "") -> list[Fields]:
         """An array of nested structs; `go_type` and `go_slice` name their and its Go type, if not after `struct`."""
@@ -237,5 +249,5 @@ class Fields:
         for item in self.items(key, go_slice or f"[]{go_type or struct}"):
             if item is not None and not isinstance(item, dict):
                 raise self._failure(item, key, go_type or struct)
-            found.append(Fields(item or {}, struct, f"{self.path}{key}."))
+            found.append(Fields(item or {}, struct, self._path_of(key) + "."))
         return found

@@ -90,6 +90,7 @@ def configure_interface(netns: Netns, ifname: str, result: Result, detect_duplic
         if any(len(ip.address.ip) == 16 for ip in ours):
             with netns:
                 enable_ipv6(ifname)
+                keep_addresses(ifname)
         for ip in ours:
             try:
                 addresses.add_address(netlink, link.index, ip.address, detect_duplicates)
@@ -121,6 +122,16 @@ def enable_ipv6(ifname: str) -> None:
             continue
         except OSError as error:
             raise CniError(f'failed to enable IPv6 for interface "{name}" ({setting}): {error.strerror}') from error
+
+
+def keep_addresses(ifname: str) -> None:
+    """Let the interface of the current namespace keep its IPv6 addresses when it goes down, as it does IPv4's."""
+    try:
+        sysctl.write(f"net/ipv6/conf/{ifname}/keep_addr_on_down", "1")
+    except FileNotFoundError:  # as above
+        return
+    except OSError as error:
+        raise CniError(f'failed to enable keep_addr_on_down for interface "{ifname}": {error.strerror}') from error
 
 
 def settle(netlink: NetlinkSocket, index: int, ifname: str) -> None:

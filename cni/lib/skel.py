@@ -118,7 +118,7 @@ class Call:
         if not isinstance(data, dict):
             go_type = "map[string]interface {}"
             raise CniError(
-                f"json: cannot unmarshal {kind(data)} into Go struct field NetConf.prevResult of type {go_type}"
+                f"json: cannot unmarshal {kind(data)} into Go struct field NetConf.NetConf.prevResult of type {go_type}"
             )
         try:
             return Result.from_json(data, self.version)

@@ -5,8 +5,7 @@ writes any version's:
 
     0.1.0, 0.2.0    ip4 and ip6, one address each, with the routes of that family
     0.3.x, 0.4.0    interfaces, ips with their `version`, routes, dns; keys in the order of Go's structs
-    1.0.0           the same without `version`
-    1.1.0           adds mtu, socketPath and pciID; keys are sorted, an empty dns is left out
+    1.0.0, 1.1.0    without `version`, but with mtu, socketPath and pciID; keys are sorted, an empty dns is left out
 
 Addresses are `bytes` and `IPNet` (see cni.lib.ip).
 """
@@ -16,7 +15,7 @@ from __future__ import annotations
 from cni.lib.errors import CniError
 from cni.lib.gojson import Fields, dumps, lookup
 from cni.lib.ip import IPNet, format_ip, parse_cidr, parse_ip
-from cni.lib.versions import VERSIONS
+from cni.lib.versions import VERSIONS, at_least
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class Interface:
         self.name = name
         self.mac = mac
         self.sandbox = sandbox
-        self.extra = extra or {}  # 1.1.0: mtu, socketPath, pciID
+        self.extra = extra or {}  # since 1.0.0: mtu, socketPath, pciID
 
     @classmethod
     def read(cls, fields: Fields) -> Interface:
@@ -69,7 +68,7 @@ class Interface:
         return cls(fields.text("name"), fields.text("mac"), fields.text("sandbox"), extra)
 
     def to_json(self, with_extra: bool) -> dict[str, Any]:
-        """The object for a result; `with_extra` adds what only 1.1.0 has."""
+        """The object for a result; `with_extra` adds what results before 1.0.0 have no room for."""
         shape: dict[str, Any] = {"name": self.name}
         if self.mac:
             shape["mac"] = self.mac
@@ -224,12 +223,12 @@ class Result:
         old = version in WITH_IP_VERSION
         shape: dict[str, Any] = {"cniVersion": version}
         if self.interfaces:
-            shape["interfaces"] = [item.to_json(version == "1.1.0") for item in self.interfaces]
+            shape["interfaces"] = [item.to_json(with_extra=not old) for item in self.interfaces]
         if self.ips:
             shape["ips"] = [ip.to_json(old) for ip in self.ips]
         if self.routes:
             shape["routes"] = [route.to_json() for route in self.routes]
-        if version != "1.1.0" or self.dns:
+        if old or self.dns:
             shape["dns"] = self.dns.to_json()
         return shape
 
@@ -253,4 +252,4 @@ class Result:
 
     def print(self, version: str) -> str:
         """The text that a plugin writes to stdout: four spaces a level, no newline at the end."""
-        return dumps(self.to_json(version), indent=4, sort_keys=version == "1.1.0")
+        return dumps(self.to_json(version), indent=4, sort_keys=at_least(version, "1.0.0"))

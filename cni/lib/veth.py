@@ -87,7 +87,7 @@ def _make_room(host: NetlinkSocket, netns: Netns, call: Call, name: str) -> None
     """Remove what an earlier namespace of this attachment has left under the host end's name. Raises CniError."""
     with netns.netlink() as inside:
         if links.find_link(inside, call.ifname) is not None:
-            raise CniError(f"container veth name provided ({call.ifname}) already exists")
+            raise CniError(f'container veth name ("{call.ifname}") peer provided ("{name}") already exists')
     left = links.find_link(host, name)
     if left is None:
         return

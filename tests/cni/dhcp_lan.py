@@ -25,7 +25,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-OFFICIAL_PLUGIN = "/usr/lib/cni/dhcp"
+from tests.cni.world.world import GO_PLUGINS
+
+OFFICIAL_PLUGIN = str(GO_PLUGINS / "dhcp")
 OUR_PLUGIN = [sys.executable, "-I", "-m", "cni.dhcp"]
 SERVER = "10.9.0.1"
 _REPOSITORY = Path(__file__).parents[2]
@@ -146,7 +148,7 @@ class Lan:
         """The variables of one call."""
         netns = f"/run/netns/{self.pods[pod]}"
         names = {"CNI_COMMAND": verb, "CNI_CONTAINERID": f"c{pod}", "CNI_NETNS": netns, "CNI_IFNAME": "eth0"}
-        return {**os.environ, **names, "CNI_PATH": "/usr/lib/cni", "CNI_ARGS": args}
+        return {**os.environ, **names, "CNI_PATH": str(GO_PLUGINS), "CNI_ARGS": args}
 
     def conf(self, **ipam: Any) -> dict[str, Any]:
         """A network configuration that uses the daemon of this network."""

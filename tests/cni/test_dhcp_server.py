@@ -18,6 +18,7 @@ import pytest
 from cni.dhcp import PLUGIN
 from cni.lib.skel import run
 from tests.cni.dhcp_lan import OFFICIAL_PLUGIN, Lan, wait_until
+from tests.cni.world.world import GO_PLUGINS, REMEDIES
 
 pytestmark = pytest.mark.usefixtures("namespaces")
 
@@ -43,7 +44,7 @@ def lan(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Lan]:
 @pytest.fixture
 def official() -> None:
     if not os.access(OFFICIAL_PLUGIN, os.X_OK):
-        pytest.skip("needs the official plugins: apt-get install containernetworking-plugins")
+        pytest.skip(f"needs the official plugins in {GO_PLUGINS}: {REMEDIES[GO_PLUGINS]}")
 
 
 def test_add_and_del(lan: Lan) -> None:
@@ -56,7 +57,6 @@ def test_add_and_del(lan: Lan) -> None:
         "cniVersion": "1.0.0",
         "ips": [{"address": address, "gateway": "10.9.0.1"}],
         "routes": [{"dst": "0.0.0.0/0", "gw": "10.9.0.1"}],
-        "dns": {},
     }
     assert lan.call("CHECK", 0, conf={"prevResult": result}).stdout == ""
     assert lan.call("DEL", 0).returncode == 0
@@ -332,4 +332,5 @@ def test_official_counterpart(lan: Lan, official: None, our_daemon: bool) -> Non
     missing = lan.call("ADD", 1, official=our_daemon, conf={"provide": [{"option": "nonsense", "value": "x"}]})
     assert "Can not parse option" in json.loads(missing.stdout)["msg"]
     assert lan.call("DEL", 0, official=our_daemon).returncode == 0
-    wait_until(lambda: lan.server_leases() == {}, "the release")
+    if our_daemon:  # the official one forgets the lease and does not tell the server
+        wait_until(lambda: lan.server_leases() == {}, "the release")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cni.lib.gojson import Fields, JsonSyntaxError, JsonTypeError, dumps, loads, lookup
 from cni.lib.gosyntax import explain
 from tests.cni.plugin_calls import call, environment
-from tests.cni.world.world import GO_PLUGINS
+from tests.cni.world.world import GO_PLUGINS, REMEDIES
 from tests.vectors import go_fields
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -110,7 +110,7 @@ def test_which_member_counts_is_gos_rule(document: str, expected: str | None) ->
 @pytest.mark.parametrize(("document", "expected"), go_fields.CASES)
 def test_the_official_plugin_reads_the_same_members(document: str, expected: str | None) -> None:
     if not (GO_PLUGINS / "static").exists():
-        pytest.skip(f"needs the official plugins in {GO_PLUGINS}: apt-get install containernetworking-plugins")
+        pytest.skip(f"needs the official plugins in {GO_PLUGINS}: {REMEDIES[GO_PLUGINS]}")
     text = '{"cniVersion": "1.0.0", "name": "n", "ipam": {"type": "static", "addresses": [%]}}'.replace("%", document)
     done = subprocess.run(
         [GO_PLUGINS / "static"], env=environment("ADD"), input=text.encode(), capture_output=True, check=False
@@ -136,7 +136,10 @@ def test_objects_for_one_field_are_merged() -> None:
         (lambda f: f.text("half"), "number into Go struct field NetConf.half of type string"),
         (lambda f: f.flag("text"), "string into Go struct field NetConf.text of type bool"),
         (lambda f: f.texts("mixed"), "bool into Go struct field NetConf.mixed of type string"),
-        (lambda f: f.child("ipam", "IPAM").text("type"), "object into Go struct field IPAM.ipam.type of type string"),
+        (
+            lambda f: f.child("ipam", "IPAM").text("type"),
+            "object into Go struct field IPAM.NetConf.ipam.type of type string",
+        ),
         (lambda f: f.children("text", "Route"), "string into Go struct field NetConf.text of type []Route"),
     ],
 )

@@ -39,7 +39,7 @@ def test_brings_lo_up_and_answers_in_the_right_shape(node: World, version: str) 
 
 
 def test_passes_on_an_earlier_result(node: World) -> None:
-    earlier = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.2.3/24"}], "dns": {}}
+    earlier = {"cniVersion": "1.0.0", "ips": [{"address": "10.1.2.3/24"}]}
     assert node.plugin("loopback", "ADD", conf(prevResult=earlier)).json == earlier
 
 

@@ -105,7 +105,7 @@ def test_tuning_leads_nowhere_but_below_net(key: str) -> None:
     try:
         setting = setting_of(key, "eth0")
     except CniError as error:
-        assert error.msg == f'invalid net sysctl key: "{key}"'
+        assert error.msg.startswith('invalid net sysctl key: "')
     else:
         assert setting == "net/x"
 

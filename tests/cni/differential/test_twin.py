@@ -44,7 +44,7 @@ def test_cases_have_names_of_their_own_and_are_many() -> None:
 
 @pytest.fixture(scope="module")
 def go_twins() -> Iterator[Twin]:
-    require_world(go_plugins=True)
+    require_world(GO_PLUGINS)
     with World(GO_PLUGINS) as first, World(GO_PLUGINS) as second:
         yield Twin(first, second)
 
@@ -57,7 +57,7 @@ def test_official_plugins_agree_with_themselves(case: Case, go_twins: Twin) -> N
 @pytest.fixture(scope="module")
 def planted_twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Twin, Path]]:
     """Two nodes, the second of which takes its plugins from a directory that the test fills."""
-    require_world(go_plugins=True)
+    require_world(GO_PLUGINS)
     plugins = tmp_path_factory.mktemp("planted")
     (plugins / "host-local").symlink_to(GO_PLUGINS / "host-local")
     with World(GO_PLUGINS) as first, World(plugins) as second:

@@ -28,7 +28,12 @@ import pytest
 
 WORKER = Path(__file__).with_name("worker.py")
 REPO = Path(__file__).parents[3]
-GO_PLUGINS = Path("/usr/lib/cni")
+GO_PLUGINS = REPO / "build/tools/forky/usr/lib/cni"  # the current release, which ./dev has unpacked
+OLD_GO_PLUGINS = Path("/usr/lib/cni")  # Debian 12's 1.1.1
+REMEDIES = {
+    GO_PLUGINS: "./dev test unpacks them where Debian's next release can be had",
+    OLD_GO_PLUGINS: "apt-get install containernetworking-plugins",
+}
 BIN_DIR = "/opt/cni/bin"
 # A PID namespace as well: whatever a plugin or a container runtime leaves running ends with the worker.
 UNSHARE = ["unshare", "--net", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -164,12 +169,12 @@ def install_plugins(bin_dir: Path, *options: str) -> Path:
     return bin_dir
 
 
-def require_world(*, go_plugins: bool = False) -> None:
-    """Skip the calling test, with the remedy, where a World cannot be made."""
+def require_world(go_plugins: Path | None = None) -> None:
+    """Skip the calling test, with the remedy, where a World cannot be made or the official plugins are not there."""
     if os.geteuid() != 0 or not os.access("/etc", os.W_OK):  # root of a user namespace does not own the machine's files
         pytest.skip("needs root to make network and mount namespaces: run as root, or in a container with --privileged")
     missing = [command for command in NEEDED_COMMANDS if shutil.which(command) is None]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}: apt-get install iproute2 nftables iptables util-linux")
-    if go_plugins and not (GO_PLUGINS / "bridge").exists():
-        pytest.skip(f"needs the official plugins in {GO_PLUGINS}: apt-get install containernetworking-plugins")
+    if go_plugins and not (go_plugins / "bridge").exists():
+        pytest.skip(f"needs the official plugins in {go_plugins}: {REMEDIES[go_plugins]}")
