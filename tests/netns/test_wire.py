@@ -12,10 +12,16 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet, Raw
 
+from dataplane.engine import ENGINES
 from dataplane.lab.ping import Pinger, Reply
 from dataplane.lab.sniff import Sniffer
 from tests.netns.conftest import Rig
 from tests.waiting import wait_until
+
+NATIVE = pytest.param("native", marks=pytest.mark.kernels)
+pytestmark = pytest.mark.parametrize(
+    "engine", [NATIVE if name == "native" else name for name in ENGINES], indirect=True, scope="module"
+)
 
 PEER_POD = {4: "10.254.2.5", 6: "fd00:10:254:2::5"}
 STRANGE_POD = {4: "10.254.3.5", 6: "fd00:10:254:3::5"}

@@ -33,6 +33,13 @@ def test_an_unknown_verb_is_wrong_usage(verb: str) -> None:
     assert f"no verb '{verb}'" in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [("trixie", "tests/cni"), ("-k", "vlan"), ("--help",)])
+def test_a_kernel_that_is_no_suite_is_wrong_usage(arguments: tuple[str, ...]) -> None:
+    done = dev("test", "--kernels", *arguments)
+    assert done.returncode == 2
+    assert "[SUITE ...] [-- PYTEST ARGUMENT ...]" in done.stderr
+
+
 def programs(directory: Path, *names: str) -> str:
     """A PATH with these programs of this machine and no others."""
     directory.mkdir()

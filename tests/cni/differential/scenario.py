@@ -43,12 +43,17 @@ Step = Call | Shell
 
 
 class Case:
-    """Steps under a name, on a fresh node that has `pods`."""
+    """Steps under a name, on a fresh node that has `pods`.
 
-    def __init__(self, name: str, *steps: Step, pods: tuple[str, ...] = ("p1",)) -> None:
+    `needs` names what not every kernel has (tests/cni/world/kernel.py); where one is missing, the case is skipped, and
+    `./dev test --kernels` carries it out on kernels that have it.
+    """
+
+    def __init__(self, name: str, *steps: Step, pods: tuple[str, ...] = ("p1",), needs: tuple[str, ...] = ()) -> None:
         self.name = name
         self.steps = steps
         self.pods = pods
+        self.needs = needs
 
     def __repr__(self) -> str:
         return self.name

@@ -14,6 +14,7 @@ from tests.cni.differential.cases.bridge import conf
 from tests.cni.differential.cases.table import ALL_CASES
 from tests.cni.differential.scenario import Case, add, delete
 from tests.cni.differential.twin import Twin
+from tests.cni.world.kernel import require_kernel
 from tests.cni.world.world import GO_PLUGINS, World, require_world
 
 SAMPLE = ALL_CASES[::25]
@@ -51,6 +52,7 @@ def go_twins() -> Iterator[Twin]:
 
 @pytest.mark.parametrize("case", SAMPLE, ids=repr)
 def test_official_plugins_agree_with_themselves(case: Case, go_twins: Twin) -> None:
+    require_kernel(go_twins.kernel, *case.needs)
     assert [str(difference) for difference in go_twins.run(case)] == []
 
 

@@ -32,6 +32,11 @@ class Twin:
         self._worlds = (first, second)
         self._previous: list[dict[str, Any]] = [{}, {}]  # the latest ADD's result of each pod, by world
 
+    @property
+    def kernel(self) -> World:
+        """A world to ask for what the kernel has."""
+        return self._worlds[0]
+
     def run(self, case: Case) -> list[Difference]:
         """All differences, in the order in which they appear."""
         self._previous = [{}, {}]

@@ -70,6 +70,7 @@ def flatten_netns(netns: dict[str, Any]) -> State:
         if entry["kind"] != "noqueue":
             flat[f"qdiscs/{entry['dev']}/{entry['kind']} {entry['handle']}"] = entry.get("options")
     flat |= {f"filters/{dev}": listing for dev, listing in netns["filters"].items()}
+    flat |= {f"vlans/{dev}": vlans for dev, vlans in netns["vlans"].items()}
     flat |= {f"sysctls/{name}": value for name, value in netns["sysctls"].items()}
     return flat
 
@@ -174,6 +175,8 @@ def differences(first: State, second: State) -> dict[str, tuple[Any, Any]]:
 
 
 def is_part_of(path: str, link: str) -> bool:
-    """Whether `path` is an attribute or a sysctl of the link at the path `link`."""
+    """Whether `path` is an attribute, a sysctl or a VLAN of the link at the path `link`."""
     where, _, name = link.partition("/links/")
-    return path.startswith(f"{link}/") or re.match(rf"{where}/sysctls/ipv./conf/{re.escape(name)}/", path) is not None
+    if path.startswith(f"{link}/") or path == f"{where}/vlans/{name}":
+        return True
+    return re.match(rf"{where}/sysctls/ipv./conf/{re.escape(name)}/", path) is not None

@@ -214,6 +214,7 @@ def network_state(with_sysctls: bool) -> dict[str, Any]:
         "routes": routes,
         "qdiscs": queueing,
         "filters": ingress_filters(queueing),
+        "vlans": bridge_vlans(addresses),
         "sysctls": sysctls(links) if with_sysctls else {},
     }
 
@@ -222,6 +223,14 @@ def ingress_filters(queueing: list[dict[str, Any]]) -> dict[str, str]:
     """The traffic filters of each link that has an ingress queue."""
     ingress = [entry["dev"] for entry in queueing if entry["kind"] == "ingress"]
     return {dev: output("tc", "filter", "show", "dev", dev, "parent", "ffff:") for dev in ingress}
+
+
+def bridge_vlans(links: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """The VLANs of each bridge and each port that has some."""
+    bridges = [link for link in links if link.get("linkinfo", {}).get("info_kind") == "bridge"]
+    if not bridges:
+        return {}
+    return {entry["ifname"]: entry["vlans"] for entry in json.loads(output("bridge", "-j", "vlan", "show") or "[]")}
 
 
 def sysctls(links: list[str]) -> dict[str, str]:
