@@ -37,10 +37,11 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
 
 
 @contextmanager
-def containerd(world: World) -> Iterator[None]:
-    """Run containerd on the node while the context lasts."""
+def containerd(world: World, directory: str = "/usr/bin") -> Iterator[None]:
+    """Run containerd on the node while the context lasts: that of the directory, if there is one."""
     world.write("/run/c/config.toml", SETTINGS)
-    pid = world.start("containerd", "--config", "/run/c/config.toml", log="/run/c/log")
+    start = f"PATH={directory}:$PATH exec containerd --config /run/c/config.toml"
+    pid = world.start("sh", "-c", start, log="/run/c/log")
     try:
         wait = (
             f"timeout 20 sh -c 'until ctr -a {SOCKET} version; do sleep 0.1; done' >/dev/null 2>&1 || tail /run/c/log"
@@ -52,9 +53,9 @@ def containerd(world: World) -> Iterator[None]:
 
 
 @contextmanager
-def cri(world: World) -> Iterator[RuntimeService]:
+def cri(world: World, directory: str = "/usr/bin") -> Iterator[RuntimeService]:
     """containerd with a pause image, and a connection to its CRI."""
-    with containerd(world):
+    with containerd(world, directory):
         Path(f"/proc/{world.pid}/root/run/c/pause.tar").write_bytes(pause_archive())
         world.sh(f"ctr -a {SOCKET} -n k8s.io images import --snapshotter native /run/c/pause.tar")
         with RuntimeService(f"/proc/{world.pid}/root{SOCKET}") as service:

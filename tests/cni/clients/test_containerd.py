@@ -1,5 +1,7 @@
 """containerd: `ctr run --cni`, and the CRI that a kubelet drives, on the chain that kube-flannel installs.
 
+This system's containerd, and a current one, 2.x, where `./dev test` could unpack it.
+
     containerd --CRI-- test (as the kubelet)        pod 1 .. pod 20
         |                                             eth0 10.78.5.x
         '-- flannel -> bridge -> host-local, portmap     |
@@ -26,9 +28,10 @@ from tests.cni.clients.client_node import (
 )
 from tests.cni.clients.containerd_node import SOCKET, containerd, cri
 from tests.cni.clients.cri import RuntimeService
-from tests.cni.world.world import World, install_plugins
+from tests.cni.world.world import REPO, World, install_plugins
 
 PODS = 20
+CURRENT = REPO / "build/tools/forky/usr/bin"
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +43,19 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield world
 
 
-def test_ctr_run_wires_and_unwires_a_container(node: World) -> None:
+@pytest.fixture(params=["of this system", "current"])
+def programs(request: pytest.FixtureRequest) -> str:
+    """The directory of containerd and what it starts."""
+    if request.param == "of this system":
+        return "/usr/bin"
+    if not (CURRENT / "containerd").exists():
+        pytest.skip(f"needs a current containerd in {CURRENT}: ./dev test unpacks it on Debian")
+    return str(CURRENT)
+
+
+def test_ctr_run_wires_and_unwires_a_container(programs: str, node: World) -> None:
     script = "ip -4 addr show eth0; ping -c 2 -W 2 10.78.5.1"
-    with containerd(node):
+    with containerd(node, programs):
         options = f"--rm --cni --rootfs --cgroup '' {ROOTFS} t1 /bin/sh -c '{script}'"
         output = node.sh(f"ctr -a {SOCKET} run {options}")
     assert "inet 10.78.5." in output
@@ -50,9 +63,9 @@ def test_ctr_run_wires_and_unwires_a_container(node: World) -> None:
     assert leftovers(node) == {}
 
 
-def test_twenty_pods_at_once_over_cri(node: World) -> None:
+def test_twenty_pods_at_once_over_cri(programs: str, node: World) -> None:
     pytest.importorskip("grpc", reason="needs grpcio: pip install grpcio")
-    with cri(node) as runtime, ThreadPoolExecutor(PODS) as pool:
+    with cri(node, programs) as runtime, ThreadPoolExecutor(PODS) as pool:
         sandboxes = list(pool.map(lambda number: run_pod(runtime, number), range(PODS)))
         addresses = list(pool.map(runtime.pod_address, sandboxes))
         rules = node.snapshot()["rules"]["ip nat"]
