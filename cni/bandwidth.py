@@ -5,9 +5,12 @@ bucket there limits it. What comes from the pod (egress) arrives there; it is se
 own, `bwp` and a hash of network and container id, with another token bucket (see cni.lib.qdisc).
 
 The limits come from the configuration or, where that has none, from the runtime (runtimeConfig.bandwidth), in bits and
-bits a second. The veth takes its qdiscs along when it goes; DEL has only the ifb to remove. Whose that is stands on it
-as its label (see cni.lib.ownership). Its name is the official plugin's, which all interfaces of a container in a
-network have in common; a second interface's device has the interface in the hash as well.
+bits a second. Subnets at the pod's other end can be left out, or be the only ones that count: see
+cni.lib.subnet_shaping.
+
+The veth takes its qdiscs along when it goes; DEL has only the ifb to remove. Whose that is stands on it as its label
+(see cni.lib.ownership). Its name is the official plugin's, which all interfaces of a container in a network have in
+common; a second interface's device has the interface in the hash as well.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ from __future__ import annotations
 from cni.lib import links, ownership, qdisc
 from cni.lib.errors import UNSUPPORTED_FIELD, CniError
 from cni.lib.firewall import hash_text
-from cni.lib.gojson import Fields, JsonTypeError, lookup
+from cni.lib.gojson import Fields, JsonTypeError, dumps, lookup
+from cni.lib.ip import IPNet, parse_cidr
 from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute_u32
 from cni.lib.netns import NetnsLock, open_netns
 from cni.lib.qdisc import TokenBucket
@@ -23,11 +27,16 @@ from cni.lib.rollback import Rollback
 from cni.lib.skel import Attachment, Call, Plugin, main
 from cni.lib.types import Interface, Result
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni.lib.subnet_shaping import End, Subnets
+
 LIMITS = ("ingressRate", "ingressBurst", "egressRate", "egressBurst")
 SUBNETS = ("shapedSubnets", "unshapedSubnets")
 IFB_PREFIX = "bwp"
 IFB_HASH_LENGTH = 12
 FORMER_ALIAS = "udplane network "  # with the network's name alone, as an earlier version wrote it
+ENOENT = 2
 EEXIST = 17
 MAX_BURST_BYTES = (1 << 32) - 1
 BITS_PER_BYTE = 8
@@ -41,23 +50,44 @@ class Config:
         try:
             fields = _limits(call)
             numbers = [fields.number(key, go_type="uint64") if fields else 0 for key in LIMITS]
+            own = call.fields("PluginConf")
+            listed = own if any(lookup(call.conf, key) for key in SUBNETS) else fields
+            subnets = [listed.texts(key) if listed else [] for key in SUBNETS]
         except JsonTypeError as error:
             raise CniError(f"failed to parse network configuration: {error}") from None
-        if fields and any(lookup(fields.data, key) for key in SUBNETS):
-            raise CniError(
-                "shapedSubnets and unshapedSubnets are not supported: all traffic is limited", UNSUPPORTED_FIELD
-            )
         self.ingress = _bucket(numbers[0], numbers[1])
         self.egress = _bucket(numbers[2], numbers[3])
+        shaped, unshaped = ([_subnet(text) for text in lists] for lists in subnets)
+        if shaped and unshaped:
+            raise CniError(
+                "unshapedSubnets and shapedSubnets cannot be both specified, one of them should be discarded"
+            )
+        self.shaped, self.unshaped = shaped, unshaped
+
+    @property
+    def subnets(self) -> Subnets | None:
+        """Which subnets the limits are for; None if for all."""
+        if not self.shaped and not self.unshaped:
+            return None
+        from cni.lib.subnet_shaping import Subnets
+
+        return Subnets(self.shaped, self.unshaped)
 
 
 def _limits(call: Call) -> Fields | None:
     """The object that holds the limits: the configuration if it has any of the keys, else the runtime's."""
     fields = call.fields("PluginConf")
-    if any(lookup(call.conf, key) is not None for key in LIMITS + SUBNETS):
+    if any(lookup(call.conf, key) is not None for key in LIMITS):
         return fields
     runtime_config = fields.child("runtimeConfig", "")
     return runtime_config.child("bandwidth", "BandwidthEntry") if runtime_config else None
+
+
+def _subnet(text: str) -> IPNet:
+    net = parse_cidr(text)
+    if net is None:
+        raise CniError(f"bad subnet {dumps(text)} provided, details invalid CIDR address: {text}")
+    return net
 
 
 def _bucket(rate: int, burst: int) -> TokenBucket | None:
@@ -105,11 +135,11 @@ def add(call: Call) -> Result:
     with NetlinkSocket() as host, Rollback() as rollback:
         veth = find_host_end(host, call, previous)
         if config.ingress:
-            _shape(host, veth.index, config.ingress)
-            rollback.push(lambda: qdisc.remove_token_bucket(host, veth.index))
+            rollback.push(lambda: qdisc.remove_root(host, veth.index))
+            _shape(host, veth.index, config.ingress, config.subnets, "source")
         if config.egress:
             ifb = _make_ifb(host, call, veth, rollback)
-            _shape_arriving(host, veth, ifb, config.egress, rollback)
+            _shape_arriving(host, veth, ifb, config, rollback)
             previous.interfaces.append(Interface(ifb.name, ifb.mac))
         rollback.pop_all()
     return previous
@@ -134,10 +164,21 @@ def find_host_end(host: NetlinkSocket, call: Call, previous: Result) -> links.Li
     return end
 
 
-def _shape(host: NetlinkSocket, index: int, bucket: TokenBucket) -> None:
+def _shape(host: NetlinkSocket, index: int, bucket: TokenBucket, subnets: Subnets | None, end: End) -> None:
+    """Limit what leaves a link; `end` says which address is that of the pod's other end."""
     try:
-        qdisc.add_token_bucket(host, index, bucket)
+        if subnets is None:
+            qdisc.add_token_bucket(host, index, bucket)
+        else:
+            from cni.lib import subnet_shaping
+
+            subnet_shaping.add(host, index, bucket, subnets, end)
     except NetlinkError as error:
+        if subnets is not None and error.errno == ENOENT:
+            text = (
+                "shapedSubnets and unshapedSubnets need the kernel's HTB scheduler: modprobe sch_htb, or leave them out"
+            )
+            raise CniError(text, UNSUPPORTED_FIELD) from error
         raise CniError(f"create qdisc: {error}") from error
 
 
@@ -160,19 +201,18 @@ def _make_ifb(host: NetlinkSocket, call: Call, veth: links.Link, rollback: Rollb
     return ifb
 
 
-def _shape_arriving(
-    host: NetlinkSocket, veth: links.Link, ifb: links.Link, bucket: TokenBucket, rollback: Rollback
-) -> None:
+def _shape_arriving(host: NetlinkSocket, veth: links.Link, ifb: links.Link, config: Config, rollback: Rollback) -> None:
     """Send what arrives at the veth through the ifb, and limit it there."""
     try:
         rollback.push(lambda: qdisc.remove_ingress(host, veth.index))
         qdisc.redirect_ingress(host, veth.index, ifb.index)
     except NetlinkError as error:
         raise CniError(f"create ingress qdisc: {error}") from error
+    assert config.egress
     try:
-        qdisc.add_token_bucket(host, ifb.index, bucket)
-    except NetlinkError as error:
-        raise CniError(f"create ifb qdisc: {error}") from error
+        _shape(host, ifb.index, config.egress, config.subnets, "destination")
+    except CniError as error:
+        raise CniError(error.msg.replace("create qdisc", "create ifb qdisc"), error.code) from error
 
 
 def delete(call: Call) -> None:
@@ -192,15 +232,21 @@ def check(call: Call) -> None:
     with NetlinkSocket() as host:
         veth = find_host_end(host, call, previous)
         if config.ingress:
-            _check_bucket(host, veth.index, config.ingress)
+            _check_bucket(host, veth.index, config.ingress, config.subnets, "source")
         if config.egress:
             ifb = find_ifb(host, call)
             if ifb is None:
                 raise CniError("get ifb device: Link not found")
-            _check_bucket(host, ifb.index, config.egress)
+            _check_bucket(host, ifb.index, config.egress, config.subnets, "destination")
 
 
-def _check_bucket(host: NetlinkSocket, index: int, wanted: TokenBucket) -> None:
+def _check_bucket(host: NetlinkSocket, index: int, wanted: TokenBucket, subnets: Subnets | None, end: End) -> None:
+    if subnets is not None:
+        from cni.lib import subnet_shaping
+
+        if problem := subnet_shaping.problem(host, index, wanted, subnets, end):
+            raise CniError(problem)
+        return
     found = qdisc.token_buckets(host, index)
     if not found:
         raise CniError("Failed to find qdisc")

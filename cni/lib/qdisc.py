@@ -31,7 +31,7 @@ RTM_NEWTFILTER = 44
 TC_H_ROOT = 0xFFFFFFFF
 TC_H_INGRESS = 0xFFFFFFF1
 INGRESS_HANDLE = 0xFFFF0000
-TBF_HANDLE = 1 << 16  # 1:
+ROOT_HANDLE = 1 << 16  # 1:
 ALL_PROTOCOLS_FIRST = 1 << 16 | 0x0300  # priority 1, and ETH_P_ALL in network order
 
 TCA_KIND = 1
@@ -103,9 +103,14 @@ def _ticks_per_microsecond() -> float:
     return numerator / denominator * (resolution / MICROSECONDS)
 
 
+def ticks(seconds: float) -> int:
+    """A time in ticks of the kernel's clock for traffic control."""
+    return int(seconds * MICROSECONDS * _ticks_per_microsecond())
+
+
 def add_token_bucket(netlink: NetlinkSocket, index: int, bucket: TokenBucket) -> None:
     """Shape what leaves a link. Raises NetlinkError (EEXIST: it is shaped already)."""
-    body = TCMSG.pack(0, index, TBF_HANDLE, TC_H_ROOT, 0) + attribute_text(TCA_KIND, "tbf")
+    body = TCMSG.pack(0, index, ROOT_HANDLE, TC_H_ROOT, 0) + attribute_text(TCA_KIND, "tbf")
     netlink.request(RTM_NEWQDISC, body + nested(TCA_OPTIONS, bucket.options()), NLM_F_CREATE | NLM_F_EXCL)
 
 
@@ -121,9 +126,9 @@ def token_buckets(netlink: NetlinkSocket, index: int) -> list[TokenBucket] | Non
     return [TokenBucket.read(attributes[TCA_OPTIONS]) for kind, attributes in kinds if kind == "tbf"]
 
 
-def remove_token_bucket(netlink: NetlinkSocket, index: int) -> None:
+def remove_root(netlink: NetlinkSocket, index: int) -> None:
     """Shape a link no more. It may not have been shaped."""
-    _delete(netlink, TCMSG.pack(0, index, TBF_HANDLE, TC_H_ROOT, 0))
+    _delete(netlink, TCMSG.pack(0, index, ROOT_HANDLE, TC_H_ROOT, 0))
 
 
 def redirect_ingress(netlink: NetlinkSocket, index: int, target: int) -> None:

@@ -52,6 +52,7 @@ PRELOADED = (
     "masquerade",
     "nftables",
     "process",
+    "subnet_shaping",
 )
 """Modules of cni.lib that plugins import when they need them."""
 CREDENTIALS = struct.Struct("3i")  # struct ucred
