@@ -135,8 +135,8 @@ def add(call: Call) -> Result:
     with NetlinkSocket() as host, Rollback() as rollback:
         veth = find_host_end(host, call, previous)
         if config.ingress:
-            rollback.push(lambda: qdisc.remove_root(host, veth.index))
             _shape(host, veth.index, config.ingress, config.subnets, "source")
+            rollback.push(lambda: qdisc.remove_root(host, veth.index))
         if config.egress:
             ifb = _make_ifb(host, call, veth, rollback)
             _shape_arriving(host, veth, ifb, config, rollback)

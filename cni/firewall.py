@@ -5,6 +5,9 @@ A chained plugin that works with iptables, in the table filter of each family th
     FORWARD       -> CNI-FORWARD
     CNI-FORWARD   -> CNI-ADMIN, the administrator's own rules; then for each pod: replies to it, and all from it, pass
 
+Where firewalld runs, or is asked for as the backend, the pod's addresses become sources of one of its zones instead
+(cni.lib.firewalld).
+
 With ingressPolicy same-bridge, pods on other bridges are kept out (FORWARD -> CNI-ISOLATION-STAGE-1, -2); with
 isolated, those on the same bridge as well.
 
@@ -15,7 +18,7 @@ interface name, those addresses, is remembered in /run/cni/firewall, and so is w
 from __future__ import annotations
 
 from cni.lib import firewall
-from cni.lib.errors import PLUGIN_NOT_AVAILABLE, UNSUPPORTED_FIELD, CniError, describe
+from cni.lib.errors import PLUGIN_NOT_AVAILABLE, CniError, describe
 from cni.lib.gojson import JsonSyntaxError, JsonTypeError, dumps, loads
 from cni.lib.ip import family, format_ip, parse_ip
 from cni.lib.netns import NetnsLock
@@ -28,6 +31,7 @@ from cni.lib.types import Result
 
 TABLE = "filter"
 FORWARD_CHAIN = "CNI-FORWARD"
+DEFAULT_ZONE = "trusted"
 DEFAULT_ADMIN_CHAIN = "CNI-ADMIN"
 STAGES = ("CNI-ISOLATION-STAGE-1", "CNI-ISOLATION-STAGE-2")
 POLICIES = ("", "open", "same-bridge", "isolated")
@@ -44,24 +48,35 @@ class Config:
             self.backend = fields.text("backend")
             self.admin_chain = fields.text("iptablesAdminChainName") or DEFAULT_ADMIN_CHAIN
             self.policy = fields.text("ingressPolicy")
+            self.zone = fields.text("firewalldZone") or DEFAULT_ZONE
         except JsonTypeError as error:
             raise CniError(f"failed to load netconf: {error}") from None
 
     def check_for_add(self) -> None:
         """Refuse what cannot be done. DEL never does."""
-        if self.backend == "firewalld":
-            raise CniError('backend "firewalld" is not supported: use iptables', UNSUPPORTED_FIELD)
         if self.policy not in POLICIES:
             raise CniError(f"unknown ingress policy: {dumps(self.policy)}")
 
-    def shared_rules(self, result: Result) -> list[Rule]:
-        """What all pods share, and what all pods on the same bridge share."""
+    @property
+    def asks_firewalld(self) -> bool:
+        """Whether firewalld is to let the pod's traffic pass: as configured, else where it runs."""
+        if self.backend in ("iptables", "firewalld"):
+            return self.backend == "firewalld"
+        from cni.lib import firewalld
+
+        return firewalld.is_running()
+
+    def shared_rules(self, result: Result, with_firewalld: bool) -> list[Rule]:
+        """What all pods share, unless firewalld lets them pass, and what all pods on the same bridge share."""
+        isolation = [] if self.policy in ("", "open") else self._isolation_rules(_bridge(result, self.policy))
+        return isolation if with_firewalld else self._pass_rules() + isolation
+
+    def _pass_rules(self) -> list[Rule]:
         admin = firewall.quote(self.admin_chain)
-        rules = [
+        return [
             Rule("FORWARD", f'-m comment --comment "CNI firewall plugin rules" -j {FORWARD_CHAIN}', first=True),
             Rule(FORWARD_CHAIN, f'-m comment --comment "CNI firewall plugin admin overrides" -j {admin}', first=True),
         ]
-        return rules if self.policy in ("", "open") else rules + self._isolation_rules(_bridge(result, self.policy))
 
     def _isolation_rules(self, bridge: str) -> list[Rule]:
         bridge = firewall.quote(bridge)
@@ -123,13 +138,18 @@ def add(call: Call) -> Result:
     config.check_for_add()
     previous = _previous(call)
     ips = [config.address.ip for config in previous.ips]
-    shared = config.shared_rules(previous)
+    with_firewalld = config.asks_firewalld
+    shared = config.shared_rules(previous, with_firewalld)
     if ips:
         with Rollback() as rollback:
             rollback.push(lambda: delete(call))
-            Memory.of(call).save(ips)
+            Memory.of(call).save(ips, config.zone if with_firewalld else "")
             with NetnsLock():
-                _add_rules(shared, ips, config.admin_chain)
+                _add_rules(shared, ips, config.admin_chain, with_firewalld)
+            if with_firewalld:
+                from cni.lib import firewalld
+
+                firewalld.add(config.zone, ips)
             rollback.pop_all()
     return previous
 
@@ -145,12 +165,16 @@ def _families(ips: list[bytes]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(family(ip) for ip in ips))
 
 
-def _add_rules(shared: list[Rule], ips: list[bytes], admin_chain: str) -> None:
+def _add_rules(shared: list[Rule], ips: list[bytes], admin_chain: str, with_firewalld: bool) -> None:
     """Add what is missing, one transaction a family."""
+    if with_firewalld and not shared:
+        return
+    own_chains = [] if with_firewalld else [FORWARD_CHAIN, admin_chain]
     started = []
     for of_family, present in firewall.list_iptables(TABLE, _families(ips)).items():
-        rules = shared + [rule for ip in ips if family(ip) == of_family for rule in pod_rules(ip)]
-        chains = dict.fromkeys([FORWARD_CHAIN, admin_chain, *(rule.chain for rule in rules)])
+        for_pod = [] if with_firewalld else [rule for ip in ips if family(ip) == of_family for rule in pod_rules(ip)]
+        rules = shared + for_pod
+        chains = dict.fromkeys([*own_chains, *(rule.chain for rule in rules)])
         commands = [f":{c} - [0:0]" for c in chains if c != "FORWARD" and f"-N {c}" not in present]
         commands += [rule.command for rule in rules if rule.listed not in present]
         if commands:
@@ -165,7 +189,12 @@ def check(call: Call) -> None:
     config.check_for_add()
     previous = _previous(call)
     ips = [ip.address.ip for ip in previous.ips]
-    shared = config.shared_rules(previous)[:2]
+    if config.asks_firewalld:
+        from cni.lib import firewalld
+
+        firewalld.check(config.zone, ips)
+        return
+    shared = config.shared_rules(previous, with_firewalld=False)[:2]
     for of_family, present in firewall.list_iptables(TABLE, _families(ips)).items():
         for rule in shared:
             if rule.listed not in present:
@@ -188,13 +217,15 @@ class Memory:
         name = firewall.hash_text(f"{network}\n{attachment.container_id}\n{attachment.ifname}", 32)
         self.path = f"{STATE_DIR}/{name}.json"
         self.ips: list[bytes] | None = None  # None: nothing is known
+        self.zone = ""  # of firewalld, empty where iptables lets the pod pass
 
     @classmethod
     def of(cls, call: Call) -> Memory:
         """What is remembered of the call's attachment."""
         memory = cls(call.name, Attachment(call.container_id, call.ifname))
         saved = cls.read(memory.path)
-        memory.ips = saved.ips if saved else None
+        if saved:
+            memory.ips, memory.zone = saved.ips, saved.zone
         return memory
 
     @classmethod
@@ -205,16 +236,19 @@ class Memory:
             content = loads(data) if data else {}
             memory = cls(content["network"], Attachment(content["containerID"], content["ifname"]))
             memory.ips = [ip for ip in map(parse_ip, content["ips"]) if ip]
+            memory.zone = str(content.get("firewalldZone", ""))
         except (JsonSyntaxError, KeyError, TypeError, AttributeError):
             return None
         memory.path = path
         return memory
 
-    def save(self, ips: list[bytes]) -> None:
-        """Remember addresses, besides those of an ADD before. Raises CniError."""
+    def save(self, ips: list[bytes], zone: str) -> None:
+        """Remember addresses, besides those of an ADD before, and firewalld's zone. Raises CniError."""
         self.ips = list(dict.fromkeys([*(self.ips or []), *ips]))
+        self.zone = zone or self.zone
         container_id, ifname = self.attachment.key
         content = {"network": self.network, "containerID": container_id, "ifname": ifname}
+        content |= {"firewalldZone": self.zone} if self.zone else {}
         try:
             make_directory(STATE_DIR, 0o700)
             write_atomic(self.path, dumps({**content, "ips": [format_ip(ip) for ip in self.ips]}).encode())
@@ -235,8 +269,18 @@ def delete(call: Call) -> None:
     if ips is None:  # made by another plugin, or removed before: then the address may be another pod's by now
         taken = {ip for other in memories() for ip in other.ips or []}
         ips = [ip for ip in _addresses_of(call) if ip not in taken]
-    remove_rules(ips)
+        memory.zone = _zone_of(call)
+    remove_rules(ips, memory.zone)
     discard(memory.path)
+
+
+def _zone_of(call: Call) -> str:
+    """The zone that the configuration speaks of, if firewalld is to be asked."""
+    try:
+        config = Config(call)
+        return config.zone if config.asks_firewalld else ""
+    except CniError:
+        return ""
 
 
 def _addresses_of(call: Call) -> list[bytes]:
@@ -248,8 +292,12 @@ def _addresses_of(call: Call) -> list[bytes]:
     return [ip.address.ip for ip in previous.ips] if previous else []
 
 
-def remove_rules(ips: list[bytes]) -> None:
-    """Remove the rules of these addresses. Raises CniError."""
+def remove_rules(ips: list[bytes], zone: str) -> None:
+    """Remove the rules of these addresses, and the addresses from firewalld's zone if there is one. Raises CniError."""
+    if zone and ips:
+        from cni.lib import firewalld
+
+        firewalld.remove(zone, ips)
     places = [f for f in _families(ips) if chain_exists(f, TABLE, FORWARD_CHAIN) or legacy_table_in_use(f, TABLE)]
     started = []
     with NetnsLock():
@@ -270,7 +318,9 @@ def gc(call: Call) -> None:
     everything = memories()
     stale = [memory for memory in everything if memory.network == call.name and memory.attachment not in valid]
     kept = {ip for memory in everything if memory not in stale for ip in memory.ips or []}
-    remove_rules([ip for memory in stale for ip in memory.ips or [] if ip not in kept])
+    for zone in {memory.zone for memory in stale}:
+        mine = [memory for memory in stale if memory.zone == zone]
+        remove_rules([ip for memory in mine for ip in memory.ips or [] if ip not in kept], zone)
     for memory in stale:
         discard(memory.path)
     for name in filter(is_temporary, list_directory(STATE_DIR)):  # a half-written one is of use to nobody
@@ -279,9 +329,15 @@ def gc(call: Call) -> None:
 
 
 def status(call: Call) -> None:
-    """Ready when iptables is there."""
-    Config(call).check_for_add()
-    if find_program("iptables-restore") is None:
+    """Ready when firewalld, if it is to be asked, runs; else when iptables is there."""
+    config = Config(call)
+    config.check_for_add()
+    if config.backend == "firewalld":
+        from cni.lib import firewalld
+
+        if not firewalld.is_running():
+            raise CniError("firewalld is not running", PLUGIN_NOT_AVAILABLE)
+    elif find_program("iptables-restore") is None:
         raise CniError("iptables is not installed", PLUGIN_NOT_AVAILABLE)
 
 

@@ -18,6 +18,7 @@ from cni.lib.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
     U32,
+    NetlinkError,
     NetlinkSocket,
     attribute,
     attribute_text,
@@ -42,6 +43,7 @@ from cni.lib.qdisc import (
     U32_LIMIT,
     U32_SELECTOR,
     TokenBucket,
+    remove_root,
     ticks,
 )
 
@@ -88,19 +90,31 @@ class Subnets:
 
 
 def add(netlink: NetlinkSocket, index: int, bucket: TokenBucket, subnets: Subnets, end: End) -> None:
-    """Limit what leaves a link and has its `end` in the subnets, or outside of them. Raises NetlinkError."""
+    """Limit what leaves a link and has its `end` in the subnets, or outside of them.
+
+    Raises NetlinkError, and has changed nothing then.
+    """
     flags = NLM_F_CREATE | NLM_F_EXCL
     init = attribute(TCA_HTB_INIT, HTB_GLOBAL.pack(HTB_VERSION, 10, subnets.default & 0xFFFF, 0, 0))
     header = TCMSG.pack(0, index, ROOT, TC_H_ROOT, 0) + attribute_text(TCA_KIND, "htb")
     netlink.request(RTM_NEWQDISC, header + nested(TCA_OPTIONS, init), flags)
+    try:
+        _add_classes(netlink, index, bucket)
+        for net in subnets.nets:
+            netlink.request(RTM_NEWTFILTER, _filter(index, net, subnets.listed, end), flags)
+    except NetlinkError:
+        remove_root(netlink, index)
+        raise
+
+
+def _add_classes(netlink: NetlinkSocket, index: int, bucket: TokenBucket) -> None:
+    flags = NLM_F_CREATE | NLM_F_EXCL
     unlimited_burst = ticks(UNLIMITED_BURST_SECONDS)
     for handle, rate, burst in ((UNLIMITED, UNLIMITED_RATE, unlimited_burst), (LIMITED, bucket.rate, bucket.buffer)):
         header = TCMSG.pack(0, index, handle, ROOT, 0) + attribute_text(TCA_KIND, "htb")
         netlink.request(RTM_NEWTCLASS, header + nested(TCA_OPTIONS, _class_options(rate, burst)), flags)
     header = TCMSG.pack(0, index, LEAF, LIMITED, 0) + attribute_text(TCA_KIND, "bfifo")
     netlink.request(RTM_NEWQDISC, header + attribute_u32(TCA_OPTIONS, bucket.limit), flags)
-    for net in subnets.nets:
-        netlink.request(RTM_NEWTFILTER, _filter(index, net, subnets.listed, end), flags)
 
 
 def _class_options(rate: int, burst: int) -> bytes:

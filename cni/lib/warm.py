@@ -46,6 +46,7 @@ PRELOADED = (
     "bridge_check",
     "conntrack",
     "firewall",
+    "firewalld",
     "gosyntax",
     "log",
     "macspoof",

@@ -96,6 +96,16 @@ def test_what_the_subnets_are_limited_to(node: World) -> None:
         assert refused(node, "CHECK", {**netconf, "prevResult": result})["msg"] == problem
 
 
+@pytest.mark.parametrize("lists", [{}, {"shapedSubnets": ["10.0.0.0/8"]}])
+def test_a_second_add_leaves_the_first_ones_limits(lists: dict[str, Any], node: World) -> None:
+    netconf = conf("bandwidth", **RATES, **lists)
+    chained = wired(node)
+    result = call(node, "ADD", {**netconf, **chained})
+    for others in ({}, {"unshapedSubnets": ["fd00::/8"]}):
+        assert "file exists" in refused(node, "ADD", {**conf("bandwidth", **RATES, **others), **chained})["msg"]
+        call(node, "CHECK", {**netconf, "prevResult": result})
+
+
 def test_bandwidth_add_that_fails_leaves_nothing(node: World) -> None:
     chained = wired(node)
     before = links(node)
