@@ -70,7 +70,7 @@ class Config:
         self.stays_down = fields.flag("disableContainerInterface")
         self.gso_max_size = fields.number("gsoMaxSize", go_type="uint32")
         fields.child("prevResult", "NetConf", "map[string]interface {}")  # an error now, rather than half-way through
-        self.dns = DNS.read(fields.child("dns", "DNS"))
+        self.dns = DNS.read(fields.child("dns", "DNS", "types.DNS"))
         self.layer3 = bool(ipam.ipam_type(call))
         self.vlan = fields.number("vlan")
         self.vlan_trunk = fields.items("vlanTrunk", "[]*VlanTrunk")

@@ -155,7 +155,7 @@ def add(call: Call) -> Result:
 
 
 def _previous(call: Call) -> Result:
-    previous = call.prev_result()
+    previous = call.prev_result("FirewallNetConf", unreadable="could not parse prevResult: ")
     if previous is None:
         raise CniError("missing prevResult from earlier plugin")
     return previous

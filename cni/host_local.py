@@ -36,7 +36,7 @@ class Config:
         self.data_dir = ipam.file_name("dataDir", DEFAULT_DATA_DIR)
         self.resolv_conf = ipam.file_name("resolvConf")
         self.keep_reservations = ipam.flag("keepReservations")
-        self.routes = [Route.read(item) for item in ipam.children("routes", "Route")]
+        self.routes = Route.read_all(ipam)
         self.requested = read_requests(call, fields)
         self.range_sets = read_range_sets(fields, ipam)
         lengths = [item.address_length for item in self.range_sets]

@@ -39,7 +39,7 @@ class Config:
             self.mac = fields.text("mac")
             self.in_container = fields.flag("linkInContainer")
             self.queue_len = fields.number("bcqueuelen", go_type="uint32")
-            self.dns = DNS.read(fields.child("dns", "DNS"))
+            self.dns = DNS.read(fields.child("dns", "DNS", "types.DNS"))
             runtime_config = fields.child("runtimeConfig", "")
             runtime_mac = runtime_config.text("mac") if runtime_config else ""
         except JsonTypeError as error:

@@ -42,7 +42,7 @@ class Config:
             self.masquerade = fields.flag("ipMasq")
             self.masquerade_backend = fields.text("ipMasqBackend")
             self.mtu = fields.number("mtu")
-            self.dns = DNS.read(fields.child("dns", "DNS"))
+            self.dns = DNS.read(fields.child("dns", "DNS", "types.DNS"))
         except JsonTypeError as error:
             raise CniError(f"failed to load netconf: {error}") from None
 
@@ -204,6 +204,7 @@ def gc(call: Call) -> None:
 def status(call: Call) -> None:
     """Ready when the IPAM plugin is."""
     Config(call)
+    _require_ipam(call)
     ipam.forward(call)
 
 

@@ -19,8 +19,8 @@ def add(call: Call) -> Result:
     """The configured addresses, routes and DNS settings."""
     result = Result()
     ipam, result.ips = load(call)
-    result.routes = [Route.read(item) for item in ipam.children("routes", "Route")]
-    result.dns = DNS.read(ipam.child("dns", "DNS"))
+    result.routes = Route.read_all(ipam)
+    result.dns = DNS.read(ipam.child("dns", "DNS", "types.DNS"))
     return result
 
 

@@ -117,7 +117,7 @@ def add(call: Call) -> Result:
     _check_sysctl_section(call)
     config = Config(call)
     _check_allowlist(config)
-    previous = call.prev_result()
+    previous = call.prev_result("TuningConf")
     if previous is None:
         raise CniError("Required prevResult missing")
     netns = Netns(call.netns)
@@ -312,7 +312,7 @@ def check(call: Call) -> None:
     """Everything that is configured has to be as configured."""
     _check_sysctl_section(call)
     config = Config(call)
-    if call.prev_result() is None:
+    if call.prev_result("TuningConf") is None:
         raise CniError("Required prevResult missing")
     netns = Netns(call.netns)
     with netns:

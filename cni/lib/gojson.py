@@ -181,13 +181,13 @@ class Fields:
     def _path_of(self, key: str) -> str:
         return self.path + EMBEDDED.get(self.struct, {}).get(key, "") + key
 
-    def text(self, key: str, default: str = "") -> str:
-        """A string field."""
+    def text(self, key: str, default: str = "", go_type: str = "string") -> str:
+        """A string field, or one of a `go_type` that is read from a string."""
         value = lookup(self.data, key)
         if value is None:
             return default
         if not isinstance(value, str):
-            raise self._failure(value, key, "string")
+            raise self._failure(value, key, go_type)
         return value
 
     def file_name(self, key: str, default: str = "") -> str:

@@ -165,8 +165,14 @@ def add_routes(netlink: NetlinkSocket, index: int, ifname: str, routes: list[Rou
             raise CniError(f"failed to add route '{route.dst} via {via} dev {ifname}': {error}") from error
 
 
+HIGHEST_SCOPE = 255
+
+
 def kernel_route(route: Route, index: int, gateway: bytes | None) -> addresses.KernelRoute:
-    """A result's route as the kernel takes it."""
+    """A result's route as the kernel takes it. Raises CniError for a number that it has no room for."""
+    for key, number in route.extra.items():
+        if not 0 <= number <= (HIGHEST_SCOPE if key == "scope" else 0xFFFFFFFF):
+            raise CniError(f"invalid {key} {number} of the route to {route.dst}")
     wanted = addresses.KernelRoute(route.dst, index, gateway, scope=route.extra.get("scope", 0))
     wanted.table = route.extra.get("table", 0)
     wanted.priority = route.extra.get("priority", 0)

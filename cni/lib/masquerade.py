@@ -36,6 +36,8 @@ ATTEMPTS = 3
 MULTICAST = {AF_INET: "224.0.0.0/4", AF_INET6: "ff00::/8"}
 NFT_TABLE = "inet cni_plugins_masquerade"
 NFT_CHAIN = "masq_checks"
+TABLE_COMMENT = "Masquerading for plugins from github.com/containernetworking/plugins"  # as the official plugins write
+CHAIN_COMMENT = "Masquerade traffic from certain IPs to any (non-multicast) IP outside their subnet"
 
 
 class Masquerade:
@@ -44,7 +46,7 @@ class Masquerade:
     def __init__(self, network: str, attachment: Attachment, backend: str | None) -> None:
         """`backend` is iptables, nftables, or None for whichever the machine has. Raises CniError for another."""
         if backend not in (None, "", IPTABLES, NFTABLES):
-            raise CniError(f'unrecognized ipmasq backend "{backend}"')
+            raise CniError(f'unknown ipmasq backend "{backend}"')
         self.network = network
         self.attachment = attachment
         self.backend = backend or firewall.default_backend()
@@ -109,8 +111,8 @@ class Masquerade:
 
     def _nft_script(self, addresses: list[IPNet]) -> str:
         lines = [
-            f"add table {NFT_TABLE}",
-            f"add chain {NFT_TABLE} masq_checks",
+            f'add table {NFT_TABLE} {{ comment "{TABLE_COMMENT}"; }}',
+            f'add chain {NFT_TABLE} masq_checks {{ comment "{CHAIN_COMMENT}"; }}',
             f"add chain {NFT_TABLE} postrouting {{ type nat hook postrouting priority srcnat; }}",
             f"flush chain {NFT_TABLE} postrouting",
             f"add rule {NFT_TABLE} postrouting ip daddr {MULTICAST[AF_INET]} return",

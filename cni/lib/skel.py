@@ -110,20 +110,25 @@ class Call:
         """The configuration as a Go struct."""
         return Fields(self.conf, struct)
 
-    def prev_result(self) -> Result | None:
-        """The result of the plugins before this one in the chain, or None."""
+    def prev_result(
+        self, struct: str = "NetConf", no_object: str = "failed to load netconf: ", unreadable: str = ""
+    ) -> Result | None:
+        """The result of the plugins before this one in the chain, or None.
+
+        The plugin's words stand before the messages: `no_object` where its `struct` cannot take the value, `unreadable`
+        where that is no result. Raises CniError.
+        """
         data = lookup(self.conf, "prevResult")
         if data is None:
             return None
-        if not isinstance(data, dict):
-            go_type = "map[string]interface {}"
-            raise CniError(
-                f"json: cannot unmarshal {kind(data)} into Go struct field NetConf.NetConf.prevResult of type {go_type}"
-            )
+        try:
+            self.fields(struct).child("prevResult", "", "map[string]interface {}")
+        except JsonTypeError as error:
+            raise CniError(f"{no_object}{error}") from None
         try:
             return Result.from_json(data, self.version)
         except (CniError, JsonTypeError) as error:
-            raise CniError(f"could not parse prevResult: {describe(error)}") from None
+            raise CniError(f"{unreadable}could not parse prevResult: {describe(error)}") from None
 
     def prev_result_if_any(self) -> Result | None:
         """For DEL: `prev_result`, None also for one that cannot be read."""

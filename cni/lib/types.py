@@ -27,7 +27,7 @@ WITH_IP_VERSION = ("0.3.0", "0.3.1", "0.4.0")
 
 def read_ip(fields: Fields, key: str) -> bytes | None:
     """A field of Go's type net.IP: absent, "" or an address."""
-    text = fields.text(key)
+    text = fields.text(key, go_type="net.IP")
     if not text:
         return None
     ip = parse_ip(text)
@@ -107,6 +107,7 @@ class IPConfig:
 
 
 ROUTE_NUMBERS = ("mtu", "advmss", "priority", "table", "scope")
+MEANT_WHEN_ZERO = ("table", "scope")
 
 
 class Route:
@@ -120,11 +121,17 @@ class Route:
         self.extra = extra or {}
 
     @classmethod
+    def read_all(cls, fields: Fields) -> list[Route]:
+        """The routes of a result or a configuration."""
+        return [cls.read(item) for item in fields.children("routes", fields.struct, "types.Route", "[]*types.Route")]
+
+    @classmethod
     def read(cls, fields: Fields) -> Route:
         """From the object in a result or a configuration."""
         extra = {}
         for key in ROUTE_NUMBERS:
-            if number := fields.number(key):
+            number = fields.number(key)
+            if number or (key in MEANT_WHEN_ZERO and lookup(fields.data, key) is not None):
                 extra[key] = number
         return cls(read_cidr(fields, "dst"), read_ip(fields, "gw"), extra)
 
@@ -199,13 +206,16 @@ class Result:
         if version not in VERSIONS:
             raise CniError(f'unsupported CNI result version "{version}"')
         result = cls()
-        result.dns = DNS.read(fields.child("dns", "DNS"))
+        result.dns = DNS.read(fields.child("dns", "DNS", "types.DNS"))
         if version in BY_FAMILY:
             result._read_by_family(fields)
             return result
-        result.interfaces = [Interface.read(item) for item in fields.children("interfaces", "Interface")]
-        result.ips = [IPConfig.read(item) for item in fields.children("ips", "IPConfig")]
-        result.routes = [Route.read(item) for item in fields.children("routes", "Route")]
+        package = "types040" if version in WITH_IP_VERSION else "types100"
+        for item in fields.children("interfaces", "Interface", f"{package}.Interface", f"[]*{package}.Interface"):
+            result.interfaces.append(Interface.read(item))
+        for item in fields.children("ips", fields.struct, f"{package}.IPConfig", f"[]*{package}.IPConfig"):
+            result.ips.append(IPConfig.read(item))
+        result.routes = Route.read_all(fields)
         return result
 
     def _read_by_family(self, fields: Fields) -> None:
@@ -214,7 +224,7 @@ class Result:
             if part is None:
                 continue
             self.ips.append(IPConfig(read_cidr(part, "ip"), read_ip(part, "gateway")))
-            self.routes += [Route.read(item) for item in part.children("routes", "Route")]
+            self.routes += Route.read_all(part)
 
     def to_json(self, version: str) -> dict[str, Any]:
         """The result in the shape of `version`. Raises CniError where that shape cannot hold it."""

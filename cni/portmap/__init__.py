@@ -33,9 +33,9 @@ def add(call: Call) -> Result:
     """Make the rules; the result is that of the plugins before."""
     try:
         settings = _read_settings(call)
+        previous = _previous(call)
     except CniError as error:
         raise error.wrap("failed to parse config") from None
-    previous = call.prev_result()
     if previous is None:
         raise CniError("must be called as chained plugin")
     pods = pod_addresses(previous, call.ifname)
@@ -53,7 +53,7 @@ def add(call: Call) -> Result:
 def check(call: Call) -> None:
     """The rules have to be there."""
     settings = _read_settings(call)
-    previous = call.prev_result()
+    previous = _previous(call)
     if previous is None:
         raise CniError("Required prevResult missing")
     pods = pod_addresses(previous, call.ifname)
@@ -88,6 +88,10 @@ def _read_settings(call: Call) -> Settings:
         return Settings(call)
     except JsonTypeError as failure:
         raise CniError(f"failed to parse network configuration: {failure}") from None
+
+
+def _previous(call: Call) -> Result | None:
+    return call.prev_result("PortMapConf", "failed to parse network configuration: ", "could not parse prevResult: ")
 
 
 def _read_leniently(call: Call) -> Settings:

@@ -91,6 +91,8 @@ class Settings:
         self.backend = fields.text("backend")
         if self.backend not in ("", IPTABLES, NFTABLES):
             raise CniError(f'unrecognized backend "{self.backend}"')
+        if self.backend:
+            self.check_backend(self.backend)
 
     @property
     def udp_ports(self) -> set[int]:

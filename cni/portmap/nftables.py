@@ -1,12 +1,13 @@
 """Port mappings as nftables rules, in the tables of the official plugin: `ip cni_hostport` and `ip6 cni_hostport`.
 
-    prerouting, output    -> hostip_hostports, then (to the host itself) -> hostports
-    hostip_hostports      the mappings that name an address of the host
-    hostports             the others
+    prerouting, output    traffic to the host itself -> hostports_all -> hostip_hostports, then hostports
+    hostip_hostports      the mappings that name an address of the host, newest first
+    hostports             the others, newest first
     masquerading          from a pod to itself, and from localhost: a reply has to come back through the host
 
 Each rule carries network, interface and container in its comment, so that removing one network's mappings of a pod
-leaves another's alone. (The official plugin writes the container alone; rules that it made are removed by that.)
+leaves another's alone. (The official plugin writes the container alone, and has all mappings in hostports; rules that
+it made are found by that.)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from cni.portmap.mapping import HOST_CHAIN, LOCALHOST_V6, NFT_TABLE, Mapping, Se
 
 NAMES = {AF_INET: "ip", AF_INET6: "ip6"}
 HOST_IP_CHAIN = "hostip_hostports"
+BOTH_CHAIN = "hostports_all"
 MASQ_CHAIN = "masquerading"
 FORBIDDEN = frozenset("\n\r;{}#\"'")  # what could end a rule's match and begin something else
 
@@ -34,7 +36,8 @@ class NftablesRules:
     def add(self, pods: list[IPNet]) -> None:
         """Make the rules for the pod's addresses, one of each family at most. Raises CniError."""
         if pods:
-            lines = [line for pod in pods for line in [*_shared_lines(family(pod.ip)), *self._own_lines(pod)]]
+            snat = self._settings.snat
+            lines = [line for pod in pods for line in [*_shared_lines(family(pod.ip), snat), *self._own_lines(pod)]]
             old = [_deletion(rule) for rule in self._own_rules()]
             firewall.start_nft("\n".join(old + lines) + "\n").wait()
 
@@ -42,7 +45,7 @@ class NftablesRules:
         table = f"{NAMES[family(pod.ip)]} {NFT_TABLE}"
         rules = [self._dnat_rule(mapping, pod) for mapping in self._settings.mappings if mapping.fits(pod)]
         rules += self._masquerade_rules(pod) if self._settings.snat else []
-        return [f'add rule {table} {chain} {rule} comment "{self._comment}"' for chain, rule in rules]
+        return [f'insert rule {table} {chain} {rule} comment "{self._comment}"' for chain, rule in reversed(rules)]
 
     def _dnat_rule(self, mapping: Mapping, pod: IPNet) -> tuple[str, str]:
         """The chain and the rule of one mapping."""
@@ -65,10 +68,11 @@ class NftablesRules:
         """There have to be as many rules as ADD made. Raises CniError."""
         present = self._own_rules()
         for pod in pods:
-            wanted = [line.split()[4] for line in self._own_lines(pod)]
+            wanted = [_role(line.split()[4]) for line in self._own_lines(pod)]
+            table = f"{NAMES[family(pod.ip)]} {NFT_TABLE} "
+            found = [_role(rule.chain) for rule in present if rule.table_and_chain.startswith(table)]
             for chain in dict.fromkeys(wanted):
-                found = sum(rule.table_and_chain == f"{NAMES[family(pod.ip)]} {NFT_TABLE} {chain}" for rule in present)
-                if found < wanted.count(chain):
+                if found.count(chain) < wanted.count(chain):
                     raise CniError(f'missing hostport rules in "{chain}" chain')
 
     def remove(self) -> set[int]:
@@ -92,6 +96,11 @@ class ListedRule:
         self.table_and_chain = table_and_chain
         self.text, _, self.handle = line.rpartition(" # handle ")
         self.comment = self.text.partition(' comment "')[2].rstrip('"')
+
+    @property
+    def chain(self) -> str:
+        """The chain's name alone."""
+        return self.table_and_chain.rpartition(" ")[2]
 
     @property
     def udp_port(self) -> int:
@@ -132,24 +141,31 @@ def _deletion(rule: ListedRule) -> str:
     return f"delete rule {rule.table_and_chain} handle {rule.handle}"
 
 
-def _shared_lines(of_family: int) -> list[str]:
+def _role(chain: str) -> str:
+    """A chain's name, the same for both that hold mappings: the official plugin makes no difference between them."""
+    return HOST_CHAIN if chain == HOST_IP_CHAIN else chain
+
+
+def _shared_lines(of_family: int, snat: bool) -> list[str]:
     """What all pods share; to add it again changes nothing, and the jumps are written anew."""
     table = f"{NAMES[of_family]} {NFT_TABLE}"
     hook = "{ type nat hook %s priority %s; }"
-    return [
+    lines = [
         f'add table {table} {{ comment "CNI portmap plugin"; }}',
         f"add chain {table} {HOST_CHAIN}",
         f"add chain {table} {HOST_IP_CHAIN}",
-        f"add chain {table} prerouting {hook % ('prerouting', 'dstnat')}",
-        f"flush chain {table} prerouting",
-        f"add rule {table} prerouting jump {HOST_IP_CHAIN}",
-        f"add rule {table} prerouting fib daddr type local jump {HOST_CHAIN}",
-        f"add chain {table} output {hook % ('output', '-100')}",
-        f"flush chain {table} output",
-        f"add rule {table} output jump {HOST_IP_CHAIN}",
-        f"add rule {table} output fib daddr type local jump {HOST_CHAIN}",
-        f"add chain {table} {MASQ_CHAIN} {hook % ('postrouting', 'srcnat')}",
+        f"add chain {table} {BOTH_CHAIN}",
+        f"flush chain {table} {BOTH_CHAIN}",
+        f"add rule {table} {BOTH_CHAIN} jump {HOST_IP_CHAIN}",
+        f"add rule {table} {BOTH_CHAIN} jump {HOST_CHAIN}",
     ]
+    for chain, priority in (("prerouting", "dstnat"), ("output", "-100")):
+        lines += [
+            f"add chain {table} {chain} {hook % (chain, priority)}",
+            f"flush chain {table} {chain}",
+            f"add rule {table} {chain} fib daddr type local jump {BOTH_CHAIN}",
+        ]
+    return [*lines, f"add chain {table} {MASQ_CHAIN} {hook % ('postrouting', 'srcnat')}"] if snat else lines
 
 
 def _checked(word: str) -> str:

@@ -350,6 +350,21 @@ def test_a_forged_sender_does_not_pass_the_bridge(node: World) -> None:
     assert node.run("ping", "-c1", "-W1", "10.9.0.3", pod="p1").exit != 0
 
 
+@pytest.mark.parametrize(
+    ("key", "number"), [("mtu", -5), ("advmss", 1 << 32), ("priority", -1), ("table", -5), ("scope", 300)]
+)
+def test_a_route_with_a_number_that_the_kernel_cannot_take(node: World, key: str, number: int) -> None:
+    ipam = {"type": "host-local", "subnet": "10.9.0.0/24", "routes": [{"dst": "10.5.0.0/16", key: number}]}
+    assert refused(node, conf(ipam=ipam))["msg"] == f"invalid {key} {number} of the route to 10.5.0.0/16"
+    assert "eth0" not in node.sh("ip link", pod="p1")
+
+
+def test_ipv6_addresses_outlive_the_interface_going_down(node: World) -> None:
+    add(node, dual_stack())
+    node.sh("ip link set eth0 down", pod="p1")
+    assert "fd09::2" in node.sh("ip addr show eth0", pod="p1")
+
+
 def test_check_notices_what_has_changed(node: World) -> None:
     result = add(node, dual_stack())
     netconf = dual_stack(prevResult=result)

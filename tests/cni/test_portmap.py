@@ -128,6 +128,24 @@ def test_published_port_is_reached_from_everywhere(node: World, backend: str) ->
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("host_ip", ["", "10.9.0.1"])
+def test_of_two_pods_the_newer_one_has_the_port(node: World, backend: str, host_ip: str) -> None:
+    serve(node, "p2", "tcp", 80)
+    for pod in ("p1", "p2"):
+        call(node, "ADD", {**conf([{**TCP, "hostIP": host_ip}], backend), **chained(pod)}, pod=pod)
+    assert ask(node, "tcp", "10.9.0.1", 8080) == "10.9.0.1"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_only_passes_through_the_node_is_left_alone(node: World, backend: str) -> None:
+    serve(node, "p2", "tcp", 80)
+    mappings = [{**TCP, "hostIP": "192.0.2.9"}, {**TCP, "hostPort": 8081}]
+    call(node, "ADD", {**conf(mappings, backend), **chained("p2")}, pod="p2")
+    for port in (8080, 8081):
+        assert ask(node, "tcp", "192.0.2.9", port, pod="p1").startswith("no answer")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_udp_flow_follows_the_mapping(node: World, backend: str) -> None:
     """A client that asked before the port was published, and goes on asking from the same port, gets through."""
     serve(node, "p1", "udp", 53)

@@ -127,6 +127,8 @@ def mask(text: str, names: dict[str, str]) -> str:
 
 def mask_value(value: Any, names: dict[str, str]) -> Any:
     """`mask` for any JSON value."""
+    if isinstance(value, str):
+        return mask(value, names)
     return json.loads(mask(json.dumps(value), names))
 
 

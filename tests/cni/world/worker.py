@@ -238,20 +238,31 @@ def sysctls(links: list[str]) -> dict[str, str]:
     found = {"ipv4/ip_forward": Path("/proc/sys/net/ipv4/ip_forward").read_text().strip()}
     for family in ("ipv4", "ipv6"):
         for link in ["all", "default", *links]:
-            for entry in Path(f"/proc/sys/net/{family}/conf/{link}").iterdir():
+            directory = f"{family}/conf/{link}"
+            for name in os.listdir(f"/proc/sys/net/{directory}"):  # noqa: PTH208 - not thousands of Path objects
                 try:
-                    found[f"{family}/conf/{link}/{entry.name}"] = entry.read_text().strip()
+                    found[f"{directory}/{name}"] = read_setting(f"/proc/sys/net/{directory}/{name}")
                 except OSError:
                     continue  # stable_secret cannot be read before it is set
     return found
+
+
+def read_setting(path: str) -> str:
+    """A sysctl's value. There are thousands of them in a snapshot, so this does no more than it must."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(descriptor, 4096).decode().strip()
+    finally:
+        os.close(descriptor)
 
 
 def firewall_rules() -> dict[str, Any]:
     """iptables' tables as {family table: {chain: [rule]}}, and every other nft table as its listing."""
     tables = [line.removeprefix("table ") for line in output("nft", "list", "tables").splitlines()]
     rules: dict[str, Any] = {}
-    if COMPAT_TABLES.intersection(tables):
-        rules |= saved_chains("ip", output("iptables-save")) | saved_chains("ip6", output("ip6tables-save"))
+    for family, program in (("ip", "iptables-save"), ("ip6", "ip6tables-save")):
+        if any(table in COMPAT_TABLES and table.startswith(f"{family} ") for table in tables):
+            rules |= saved_chains(family, output(program))
     for table in tables:
         if table not in COMPAT_TABLES:
             rules[table] = output("nft", "-s", "list", "table", *table.split()).splitlines()

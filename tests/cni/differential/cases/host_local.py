@@ -24,6 +24,15 @@ IPAM: dict[str, Conf] = {
     "range-set": {"ranges": [[{"subnet": "10.9.0.0/29"}, {"subnet": "10.8.0.0/29"}]]},
     "ranges-and-subnet": {"subnet": "10.7.0.0/24", "ranges": [[{"subnet": "10.9.0.0/24"}]]},
     "routes": {"subnet": "10.9.0.0/24", "routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.0.0.0/8", "gw": "10.9.0.3"}]},
+    "route-attributes": {
+        "subnet": "10.9.0.0/24",
+        "routes": [
+            {"dst": "10.50.0.0/16", "mtu": 1400, "advmss": 1360, "priority": 50},
+            {"dst": "10.51.0.0/16", "table": 100, "scope": 0},
+            {"dst": "10.52.0.0/16", "scope": 253},
+            {"dst": "10.53.0.0/16", "mtu": 0, "priority": 0},
+        ],
+    },
     "route-host-bits": {"subnet": "10.9.0.0/24", "routes": [{"dst": "10.50.1.1/16"}]},
     "data-dir": {"subnet": "10.9.0.0/24", "dataDir": "/run/elsewhere"},
     "null-fields": {"subnet": "10.9.0.0/24", "rangeStart": None, "gateway": "", "routes": None},
@@ -47,6 +56,15 @@ REFUSED: dict[str, Conf] = {
     "overlap-in-set": {"ranges": [[{"subnet": "10.9.0.0/24"}, {"subnet": "10.9.0.0/25"}]]},
     "overlap-of-sets": {"ranges": [[{"subnet": "10.9.0.0/24"}], [{"subnet": "10.9.0.0/25"}]]},
     "route-text": {"subnet": "10.9.0.0/24", "routes": [{"dst": "everywhere"}]},
+    "route-mtu-text": {"subnet": "10.9.0.0/24", "routes": [{"dst": "10.0.0.0/8", "mtu": "1400"}]},
+    "route-scope-text": {"subnet": "10.9.0.0/24", "routes": [{"dst": "10.0.0.0/8", "scope": "link"}]},
+    "route-gateway-text": {"subnet": "10.9.0.0/24", "routes": [{"dst": "10.0.0.0/8", "gw": "x"}]},
+    "routes-object": {"subnet": "10.9.0.0/24", "routes": {}},
+    "ranges-object": {"ranges": {}},
+    "ranges-flat": {"ranges": [{"subnet": "10.9.0.0/24"}]},
+    "start-number": {"subnet": "10.9.0.0/24", "rangeStart": 5},
+    "range-number": {"ranges": [[{"subnet": 10}]]},
+    "data-dir-number": {"subnet": "10.9.0.0/24", "dataDir": 5},
     "resolv-conf-missing": {"subnet": "10.9.0.0/24", "resolvConf": "/run/no-such-file"},
 }
 

@@ -27,6 +27,8 @@ PTP: dict[str, Conf] = {
     "plain": {"ipam": host_local()},
     "default-route": {"ipam": host_local(routes=[{"dst": "0.0.0.0/0"}])},
     "masquerade": {"ipam": host_local(), "ipMasq": True},
+    "masquerade-nftables": {"ipam": DUAL_STACK, "ipMasq": True, "ipMasqBackend": "nftables"},
+    "masquerade-backend": {"ipam": host_local(), "ipMasq": True, "ipMasqBackend": "other"},
     "mtu": {"ipam": host_local(), "mtu": 1400},
     "dns": {"ipam": host_local(), "dns": {"nameservers": ["10.0.0.1"]}},
     "routes": {"ipam": host_local(routes=[{"dst": "10.50.0.0/16"}, {"dst": "10.51.0.0/16", "gw": "10.9.0.1"}])},
@@ -53,6 +55,10 @@ MACVLAN: dict[str, Conf] = {
     "runtime-mac": {"master": "m0", "runtimeConfig": {"mac": CHOSEN_MAC}, "ipam": host_local()},
     "args-cni-mac": {"master": "m0", "args": {"cni": {"mac": CHOSEN_MAC}}, "ipam": host_local()},
     "mac-invalid": {"master": "m0", "mac": "x", "ipam": host_local()},
+    "queue-length": {"master": "m0", "bcqueuelen": 2000, "ipam": host_local()},
+    "queue-length-negative": {"master": "m0", "bcqueuelen": -1, "ipam": host_local()},
+    "link-in-container-missing": {"master": "m0", "linkInContainer": True, "ipam": host_local()},
+    "dual": {"master": "m0", "ipam": DUAL_STACK},
     "layer2": {"master": "m0"},
     "routes": {"master": "m0", "ipam": host_local(routes=[{"dst": "0.0.0.0/0"}])},
     "ipam-fails": {"master": "m0", "ipam": {"type": "host-local"}},
@@ -96,6 +102,10 @@ def macvlan_situations() -> dict[str, tuple[Step, ...]]:
         "macvlan-second-add": (MASTER, add("macvlan", conf), add("macvlan", conf), delete("macvlan", conf)),
         "macvlan-default-master": (
             MASTER, default_route, *life("macvlan", netconf("macvlan", ipam=host_local())),
+        ),
+        "macvlan-link-in-container": (
+            Shell("ip link add m0 type veth peer name m1; ip link set m0 up; ip link set m1 up", "p1"),
+            *life("macvlan", netconf("macvlan", master="m0", linkInContainer=True, ipam=host_local())),
         ),
         "macvlan-mac-argument": (
             MASTER, *life("macvlan", netconf("macvlan", master="m0", ipam=STATIC), CNI_ARGS=f"MAC={CHOSEN_MAC}"),

@@ -47,6 +47,18 @@ TUNING: dict[str, Conf] = {
     "data-dir": {"mtu": 1400, "dataDir": "/run/elsewhere"},
     "all-at-once": {"mac": CHOSEN_MAC, "mtu": 1400, "promisc": True, "allmulti": True, "txQLen": 300},
     "args-cni-mtu": {"args": {"cni": {"mtu": 1300}}},
+    "args-cni-all": {
+        "mtu": 1400,
+        "args": {"cni": {"mac": CHOSEN_MAC, "mtu": 1300, "promisc": True, "allmulti": True, "txQLen": 77}},
+    },
+    "args-cni-sysctl": {
+        "sysctl": {"net.core.somaxconn": "500"},
+        "args": {"cni": {"sysctl": {"net.core.somaxconn": "600", "net.ipv4.conf.IFNAME.arp_filter": "1"}}},
+    },
+    "queue-length-zero": {"txQLen": 0},
+    "queue-length-negative": {"txQLen": -5},
+    "sysctl-several-values": {"sysctl": {"net.ipv4.tcp_rmem": "4096 131072 6291456"}},
+    "sysctl-write-only": {"sysctl": {"net.ipv4.route.flush": "1"}},
 }
 
 BANDWIDTH: dict[str, Conf] = {
@@ -72,7 +84,9 @@ FIREWALL: dict[str, Conf] = {
     "admin-chain": {"iptablesAdminChainName": "MY-ADMIN"},
     "ingress-open": {"ingressPolicy": "open"},
     "ingress-same-bridge": {"ingressPolicy": "same-bridge"},
+    "ingress-isolated": {"ingressPolicy": "isolated"},
     "ingress-unknown": {"ingressPolicy": "other"},
+    "nftables": {"backend": "nftables"},
 }
 
 
@@ -87,6 +101,18 @@ def cases() -> Iterator[Case]:
         yield Case(f"tuning-{name}", *steps)
     dual = netconf("bridge", isGateway=True, ipam=DUAL_STACK)
     yield Case("firewall-dual", *chained(netconf("firewall"), dual))
+    yield Case("firewall-isolated-dual", *chained(netconf("firewall", ingressPolicy="isolated"), dual))
+    isolated, same_bridge = (
+        netconf("firewall", ingressPolicy="isolated"),
+        netconf("firewall", ingressPolicy="same-bridge"),
+    )
+    yield Case(
+        "firewall-both-policies",
+        add("bridge", BRIDGE), add("firewall", same_bridge, after=True),
+        add("bridge", BRIDGE, "p2"), add("firewall", isolated, "p2", after=True),
+        delete("firewall", isolated, "p2", after=True), delete("firewall", same_bridge, after=True),
+        pods=("p1", "p2"),
+    )  # fmt: skip
     both = netconf("bandwidth", **RATE, **EGRESS)
     yield Case("bandwidth-behind-ptp", *chained(both, netconf("ptp", ipam=host_local())))
 

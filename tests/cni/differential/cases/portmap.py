@@ -60,6 +60,21 @@ REFUSED: dict[str, tuple[Any, Conf]] = {
     "mappings-object": ({}, {}),
 }
 
+# The same by nftables, for a pod with addresses of both families.
+NFTABLES: dict[str, tuple[Any, Conf]] = {
+    **{name: MAPPINGS[name] for name in MAPPINGS if name not in ("conditions", "set-mark-chain", "more-than-fifteen")},
+    "conditions": ([TCP], {"conditionsV4": ["ip", "saddr", "192.0.2.0/24"], "conditionsV6": ["meta", "mark", "5"]}),
+}
+
+REFUSED_BY_BACKEND: dict[str, tuple[Any, Conf]] = {
+    "backend-unknown": ([TCP], {"backend": "other"}),
+    "backend-number": ([TCP], {"backend": 5}),
+    "nftables-with-iptables-conditions": ([TCP], {"backend": "nftables", "conditionsV4": ["-d", "192.0.2.1"]}),
+    "nftables-with-chain": ([TCP], {"backend": "nftables", "externalSetMarkChain": "X"}),
+    "nftables-with-mark-bit": ([TCP], {"backend": "nftables", "markMasqBit": 5}),
+    "iptables-with-nftables-conditions": ([TCP], {"backend": "iptables", "conditionsV4": ["ip", "saddr", "192.0.2.1"]}),
+}
+
 
 def conf(mappings: Any, **keys: Any) -> Conf:
     """A portmap netconf as a runtime fills it in."""
@@ -83,6 +98,10 @@ def cases() -> Iterator[Case]:
     for name in ("tcp", "three", "host-address-ipv6", "masq-all", "conditions"):
         mappings, keys = MAPPINGS[name]
         yield Case(f"portmap-dual-{name}", *published(conf(mappings, **keys), BRIDGE6))
+    for name, (mappings, keys) in NFTABLES.items():
+        yield Case(f"portmap-nftables-{name}", *published(conf(mappings, backend="nftables", **keys), BRIDGE6))
+    for name, (mappings, keys) in REFUSED_BY_BACKEND.items():
+        yield Case(f"portmap-refused-{name}", *published(conf(mappings, **keys)))
     for name, steps in situations().items():
         yield Case(f"portmap-{name}", *steps, pods=("p1", "p2"))
 

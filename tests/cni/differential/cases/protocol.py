@@ -53,6 +53,27 @@ BAD_INPUT = {
     "version-type": '{"cniVersion": 1, "name": "net1"}',
 }
 
+# Keys of a wrong type that more than one plugin reads, and who they are.
+BAD_TYPES: dict[str, tuple[Conf, tuple[str, ...]]] = {
+    "ipam": ({"ipam": "host-local"}, ("bridge", "ptp")),
+    "ipam-type": ({"ipam": {"type": 5}}, ("bridge", "ptp")),
+    "dns": ({"dns": []}, ("bridge", "ptp", "macvlan")),
+    "dns-servers": ({"dns": {"nameservers": "10.0.0.53"}}, ("bridge", "ptp", "macvlan")),
+    "result": ({"prevResult": "none"}, ("bridge", "portmap", "tuning", "firewall")),
+    "result-addresses": (
+        {"prevResult": {"cniVersion": "1.0.0", "ips": "10.9.0.2/24"}},
+        ("portmap", "tuning", "firewall"),
+    ),
+    "result-routes": (
+        {"prevResult": {"cniVersion": "1.0.0", "routes": [{"dst": "10.0.0.0/8", "mtu": "x"}]}},
+        ("portmap", "tuning", "firewall"),
+    ),
+    "result-interface": (
+        {"prevResult": {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "mtu": "x"}]}},
+        ("portmap", "tuning", "firewall"),
+    ),
+}
+
 
 def cases() -> Iterator[Case]:
     """Every check of the protocol, on every plugin."""
@@ -66,9 +87,15 @@ def cases() -> Iterator[Case]:
             yield Case(f"{name}-{variation}", *setting, add(kind, conf, **env), delete(kind, conf, **env))
         for variation, text in BAD_INPUT.items():
             yield Case(f"{name}-input-{variation}", *setting, add(kind, text), delete(kind, text))
-        yield Case(f"{name}-check-too-old", check(kind, conf | {"cniVersion": "0.3.1"}))
+        for variation, (keys, kinds) in BAD_TYPES.items():
+            if kind in kinds:
+                yield Case(f"{name}-type-of-{variation}", *setting, add(kind, conf | keys), check(kind, conf | keys),
+                           delete(kind, conf | keys))  # fmt: skip
+        yield Case(f"{name}-too-old", check(kind, conf | {"cniVersion": "0.3.1"}), Call(kind, "GC", conf),
+                   Call(kind, "STATUS", conf))  # fmt: skip
         yield Case(f"{name}-gc", Call(kind, "GC", conf | {"cniVersion": "1.1.0", "cni.dev/valid-attachments": []}))
         yield Case(f"{name}-status", Call(kind, "STATUS", conf | {"cniVersion": "1.1.0"}))
+        yield Case(f"{name}-status-ready", *setting, Call(kind, "STATUS", conf | {"cniVersion": "1.1.0"}))
         yield Case(f"{name}-netns-missing", *setting, add(kind, conf, CNI_NETNS="/run/netns/gone"),
                    delete(kind, conf, CNI_NETNS="/run/netns/gone"), delete(kind, conf, CNI_NETNS=""))  # fmt: skip
         yield Case(f"{name}-netns-own", *setting, add(kind, conf, CNI_NETNS="/proc/self/ns/net"))

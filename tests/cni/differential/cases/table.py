@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from tests.cni.differential.cases import bridge, host_local, links, meta, portmap, protocol, static, versions
+from tests.cni.differential.cases import (
+    bridge,
+    host_local,
+    links,
+    meta,
+    portmap,
+    protocol,
+    results,
+    static,
+    verbs,
+    versions,
+)
 from tests.cni.differential.scenario import Case
 
 ALL_CASES: tuple[Case, ...] = (
     *protocol.cases(),
     *versions.cases(),
+    *verbs.cases(),
+    *results.cases(),
     *bridge.cases(),
     *host_local.cases(),
     *static.cases(),

@@ -19,7 +19,7 @@ from tests.cni.differential.scenario import (
     netconf,
 )
 
-VERSIONS = (None, "0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0")
+VERSIONS = (None, "0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 PORTS = {"runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}}
 ROUTED = host_local(routes=[{"dst": "0.0.0.0/0"}, {"dst": "10.200.0.0/16", "gw": "10.9.0.9"}])
 

@@ -13,6 +13,12 @@ def without_additions(saved: str) -> str:
     return re.sub(r',\n "network": [^,\n]*', "", saved)
 
 
+def nft_rules(listing: Any) -> list[str]:
+    """The rules of a listing in any order, without what is udplane's own: the comments and the way around ::1."""
+    rules = [re.sub(r' comment ".*"|ip6 daddr != ::1 ', "", line) for line in listing]
+    return sorted(line for line in rules if line.startswith("\t\t"))
+
+
 def without_interfaces(rules: Any) -> list[str]:
     """Rules of port mappings without what their comments say of the interface."""
     return [re.sub(r' if: \\"\w+\\"', "", rule) for rule in rules or []]
@@ -48,6 +54,13 @@ CHAINED: tuple[Intended, ...] = (
     ),
     # portmap
     Intended(
+        "the newest pod's port wins",
+        "of two pods with one host port, one is leaked or going away",
+        ("portmap-two-pods", "gc-portmap"),
+        paths=("rules/ip nat/CNI-HOSTPORT-DNAT",),
+        relation=lambda official, ours: sorted(official) == sorted(without_interfaces(ours)),
+    ),
+    Intended(
         "CHECK names the missing rule",
         "the official CHECK prints all rules of the chain",
         ("portmap-check-rules-missing",),
@@ -80,12 +93,34 @@ CHAINED: tuple[Intended, ...] = (
         ("portmap-refused-host-address-text",),
         paths=("*",),
     ),
+    Intended(
+        "nft rules say whose they are",
+        "the official comment is the container alone, which is one for all networks; a mapping for one address of the "
+        "node comes before those for all of them, and nothing is published at ::1",
+        ("portmap-nftables-*", "gc-portmap-nftables", "portmap-refused-nftables-*"),
+        paths=("rules/ip* cni_hostport/listing",),
+        relation=lambda official, ours: None in (official, ours) or nft_rules(official) == nft_rules(ours),
+    ),
+    Intended(
+        "conditions are each mapping's own",
+        "the official plugin puts those of the last network before all mappings",
+        ("portmap-nftables-conditions",),
+        paths=("rules/ip* cni_hostport/listing",),
+        relation=lambda official, _ours: " fib daddr" in str(official),
+    ),
+    Intended(
+        "masqAll by nftables",
+        "the official plugin does it by iptables only",
+        ("portmap-nftables-masq-all",),
+        paths=("rules/ip* cni_hostport/listing",),
+        relation=lambda official, ours: len(official) - len(ours) in (0, 1),
+    ),
     # tuning
     Intended(
         "tuning remembers its network",
         "so that GC of one network leaves the other networks' saved values alone",
         ("*tuning*",),
-        paths=("files//run/*/container-p1_eth0.json",),
+        paths=("files//run/*/container-p[12]_eth0.json",),
         relation=lambda official, ours: None not in (official, ours) and without_additions(ours) == official,
     ),
     Intended(
@@ -109,6 +144,20 @@ CHAINED: tuple[Intended, ...] = (
         ("* DEL *",),
         ("files//run/cni/tuning/*",),
         GONE,
+    ),
+    Intended(
+        "values are compared one by one",
+        "the kernel prints them with tabs; what can only be written is not compared",
+        ("tuning-sysctl-several-values", "tuning-sysctl-write-only"),
+        ("* CHECK tuning",),
+        ("exit", "stdout"),
+        "^0?$",
+    ),
+    Intended(
+        "a queue length that none can have",
+        "the official plugin makes 4294967291 of -5",
+        ("tuning-queue-length-negative",),
+        paths=("*",),
     ),
     Intended(
         "CHECK tells wished values",
