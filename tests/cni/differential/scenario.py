@@ -43,7 +43,7 @@ Step = Call | Shell
 
 
 class Case:
-    """Steps under a name, on a fresh node that has `pods`.
+    """Steps under a name, on a fresh node that has those of `pods` that the steps are about.
 
     `needs` names what not every kernel has (tests/cni/world/kernel.py); where one is missing, the case is skipped, and
     `./dev test --kernels` carries it out on kernels that have it.
@@ -52,7 +52,7 @@ class Case:
     def __init__(self, name: str, *steps: Step, pods: tuple[str, ...] = ("p1",), needs: tuple[str, ...] = ()) -> None:
         self.name = name
         self.steps = steps
-        self.pods = pods
+        self.pods = tuple(pod for pod in pods if any(step.pod == pod for step in steps))
         self.needs = needs
 
     def __repr__(self) -> str:

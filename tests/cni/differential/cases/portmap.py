@@ -62,7 +62,21 @@ REFUSED: dict[str, tuple[Any, Conf]] = {
 
 # The same by nftables, for a pod with addresses of both families.
 NFTABLES: dict[str, tuple[Any, Conf]] = {
-    **{name: MAPPINGS[name] for name in MAPPINGS if name not in ("conditions", "set-mark-chain", "more-than-fifteen")},
+    **{
+        name: MAPPINGS[name]
+        for name in (
+            "three",
+            "none",
+            "host-address",
+            "host-address-loopback",
+            "host-address-any",
+            "host-address-ipv6",
+            "no-snat",
+            "masq-all",
+            "mark-bit",
+            "same-port-both-protocols",
+        )
+    },
     "conditions": ([TCP], {"conditionsV4": ["ip", "saddr", "192.0.2.0/24"], "conditionsV6": ["meta", "mark", "5"]}),
 }
 
