@@ -33,6 +33,7 @@ from cni.lib import launch, registry
 from cni.lib.lean import prepare_setns
 from cni.lib.warm_caller import be_nobodys, identity, take_over
 from cni.lib.warm_cgroup import enter_own_cgroup, leave_own_cgroup
+from cni.lib.warm_start import lock_of
 
 MAX_REQUEST = 65536
 N_FDS = 4
@@ -83,6 +84,9 @@ def main(link: str, path: str, idle_seconds: int, lock: int) -> None:
     with _listen(path) as listener:
         Server(listener, link, path, idle_seconds, lock).run()
     leave_own_cgroup()
+    with suppress(OSError):  # somebody else is at work here
+        os.unlink(lock_of(path))
+        os.rmdir(os.path.dirname(path))
 
 
 def _close_all_but(lock: int) -> None:

@@ -46,10 +46,15 @@ def _take_lock(path: str) -> int:
     status = os.stat(directory)
     if status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise PermissionError(directory)
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(lock)
         raise
     return lock
+
+
+def lock_of(path: str) -> str:
+    """The file that the warm interpreter at `path` holds locked."""
+    return f"{path}.lock"

@@ -205,6 +205,7 @@ def test_it_ends_when_nobody_calls(tmp_path: Path) -> None:
     with World(keep_warm(tmp_path, 1)) as node:
         warm_up(node)
         eventually(lambda: not is_listening(node) and not warm_processes(node))
+        assert node.run("test", "-e", "/run/udplane-cni").exit != 0
         warm_up(node)
 
 
