@@ -207,8 +207,9 @@ def delete(call: Call) -> None:
     current, old = owners(call)
     with store:
         held = store.surely_held_by(current, old)
-        owner = current if current in held.values() else old
-        store.release_ips(owner, [ip for ip in held if held[ip] == owner])
+        holder = current if current in held.values() else old
+        for owner in (current, old):
+            store.release_ips(owner, [ip for ip in held if held[ip] == owner == holder])
 
 
 def check(call: Call) -> None:
@@ -234,6 +235,7 @@ def gc(call: Call) -> None:
             alive = owner in valid if owner.ifname else owner.container_id in ids
             if not alive:
                 store.release_ips(owner, [ip])
+        store.rebuild_index()  # an attachment whose file somebody has emptied is in none, and would stay in the index
 
 
 def status(call: Call) -> None:

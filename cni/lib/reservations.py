@@ -84,7 +84,7 @@ class Reservations:
                 pass
             self._notice_boot()
             if read_file(f"{self._index_dir}/stamp") != self._stamp():
-                self._rebuild_index()
+                self.rebuild_index()
         except BaseException:
             self._lock.__exit__(None, None, None)
             raise
@@ -131,10 +131,10 @@ class Reservations:
         return held
 
     def release_ips(self, owner: Attachment, ips: list[bytes]) -> None:
-        """Give back some of what an attachment holds."""
+        """Give back some of what an attachment holds; what it does not hold any more goes from the index as well."""
         for ip in ips:
             remove(self._path(ip))
-        self._index(owner, [ip for ip in self._indexed(owner) if ip not in ips])
+        self._index(owner, self.held_by(owner))
 
     def all(self) -> dict[bytes, Attachment]:
         """Every reservation; reads every file. Files that a crash left empty are removed on the way."""
@@ -198,7 +198,7 @@ class Reservations:
         except OSError:  # as above
             self._complete = False
 
-    def _rebuild_index(self) -> None:
+    def rebuild_index(self) -> None:
         """Read every file, and keep the result in memory as well, in case the disk takes no index."""
         by_owner: dict[Attachment, list[bytes]] = {}
         for ip, owner in self.all().items():

@@ -130,6 +130,19 @@ def test_a_file_that_was_edited_in_place_is_its_new_owners(store: Store, content
     assert store.addresses() == {"10.1.2.3"}
 
 
+@pytest.mark.parametrize("content", ["", "c2\r\neth0"], ids=["emptied", "another's"])
+@pytest.mark.parametrize("verb", ["DEL", "GC"])
+def test_the_index_forgets_whose_file_is_not_its_own_any_more(store: Store, content: str, verb: str) -> None:
+    store.add("c1")
+    (store.dir / "10.1.2.2").write_text(content)
+    if verb == "DEL":
+        store.delete("c1")
+    else:
+        store.collect(("c2", "eth0"))
+    index = store.dir.parent / ".udplane" / store.dir.name
+    assert "c1@eth0" not in {path.name for path in index.iterdir()}
+
+
 def test_gc_frees_a_file_that_was_edited_in_place(store: Store) -> None:
     store.add("c1")
     (store.dir / "10.1.2.2").write_text("c2\r\neth0")
