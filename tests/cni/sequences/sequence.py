@@ -14,6 +14,7 @@ from random import Random
 from tests.cni.sequences import networks
 from tests.cni.sequences.model import Attachment, Life, leftovers, look, result_of, traces
 from tests.cni.sequences.networks import MASTER, Conf
+from tests.cni.world.state import State
 from tests.cni.world.world import BIN_DIR, Done, World, cni_env
 
 PODS = ("p1", "p2", "p3", "p4")
@@ -288,18 +289,22 @@ class Sequence:
             self.step_check: 2, self.step_collect: 3, self.step_status: 1, self.step_change: 2, self.step_pod_dies: 2,
             self.step_reboot: 1, self.step_host_interferes: 1, self.step_stranger: 1,
         }  # fmt: skip
-        before = look(self.world, list(PODS))
+        before = self.look()
         for number in range(steps):
             (step,) = self.random.choices(list(weights), list(weights.values()))
             before = self.take(step if number >= FIRST_PODS else self.step_add, before)
 
-    def take(self, step: Callable[[], list[Attachment]], before: dict[str, object]) -> dict[str, object]:
+    def look(self) -> State:
+        """The node, and the pods of live attachments."""
+        return look(self.world, sorted({one.pod for one in self.live()}))
+
+    def take(self, step: Callable[[], list[Attachment]], before: State) -> State:
         """One step, and the look after it."""
         self.history.append(step.__name__.removeprefix("step_"))
         bystanders = self.live()
         about = step()
         self.history[-1] += "".join(f" {one}" for one in about)
-        after = look(self.world, list(PODS))
+        after = self.look()
         shared = {one.pod for one in about}
         for one in bystanders:
             if one in about or one.damaged or one.pod in shared:
