@@ -19,7 +19,7 @@ modprobe tun # to have its device; the kernel asks for all others when they are 
 
 cd /root/udplane || exit
 mkdir -p build/tools/forky/usr/lib
-ln -s /usr/lib/cni build/tools/forky/usr/lib/cni
+ln -s /usr/libexec/cni build/tools/forky/usr/lib/cni
 mapfile -d '' -t arguments <build/pytest-arguments
 echo "kernel $(uname -r), up for $(cut -d' ' -f1 /proc/uptime) s; pytest ${arguments[*]}"
 python3 -m pytest -p no:cacheprovider --color=no --junit-xml="$RESULTS/report.xml" "${arguments[@]}" </dev/null

@@ -91,10 +91,10 @@ finish_root() {
             ln -s "$family-nft$suffix" "$ROOT/usr/sbin/$family$suffix"
         done
     done
-    mkdir -p "$ROOT"/usr/lib/{cni,modules} "$ROOT"/{dev,etc/cni,home,mnt,opt,proc,root,run,srv,sys,tmp,var/lib/cni}
+    mkdir -p "$ROOT"/usr/{libexec/cni,lib/modules} "$ROOT"/{dev,etc/cni,home,mnt,opt,proc,root,run,srv,sys,tmp,var/lib/cni}
     printf '#!/usr/bin/python3 -I\nimport sys\nfrom dataplane.cli import main\nsys.exit(main())\n' >"$ROOT/usr/bin/udplane"
     chmod 755 "$ROOT/usr/bin/udplane"
-    cp "$TOOLS/$CNI_SUITE"/usr/lib/cni/* "$ROOT/usr/lib/cni/"
+    cp "$TOOLS/$CNI_SUITE"/usr/lib/cni/* "$ROOT/usr/libexec/cni/"
 }
 
 # Install what pyproject.toml asks for by this machine's pip, for the root's Python.
