@@ -3,11 +3,12 @@
 ADD takes these steps; whatever fails, the steps before it are undone:
 
 1. the bridge (cni0) is made, or brought in line with the configuration;
-2. the veth pair is made, its host end up and a port of the bridge, its other end inside the pod;
+2. the veth pair is made, its host end up and a port of the bridge in the pod's VLANs, its other end inside the pod;
 3. the IPAM plugin reserves addresses; without one the pod's interface just goes up (layer 2);
 4. masquerade rules begin to be made, by a program that was started first and works while this one goes on;
 5. the pod's interface gets its addresses and routes and goes up;
-6. with isGateway, the bridge gets the gateway's address and the node begins to route;
+6. with isGateway, the bridge, or the node's interface in the pod's VLAN, gets the gateway's address and the node begins
+   to route;
 7. the rules have to stand, and the port has to pass traffic; then the pod announces its addresses.
 
 DEL takes the veth, the reservations and the rules away. It needs network, container id and interface name alone:
@@ -20,9 +21,9 @@ from cni.lib import ipam, links, sysctl, veth
 from cni.lib.args import parse_args
 from cni.lib.background import Background
 from cni.lib.bridge_device import Bridge
-from cni.lib.errors import UNSUPPORTED_FIELD, CniError
+from cni.lib.errors import CniError
 from cni.lib.forwarding import enable_forwarding
-from cni.lib.gojson import JsonTypeError
+from cni.lib.gojson import Fields, JsonTypeError, lookup
 from cni.lib.ip import IPNet, default_net, family, from_number, number
 from cni.lib.lean import prepare_setns
 from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute, attribute_u32
@@ -33,10 +34,11 @@ from cni.lib.types import DNS, Interface, IPConfig, Result, Route
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cni.lib.bridge_vlans import Vlans
     from cni.lib.masquerade import Masquerade
+    from cni.lib.vlan_gateway import VlanGateway
 
 DEFAULT_BRIDGE = "cni0"
-HIGHEST_VLAN = 4094
 POD_INTERFACE = 2  # index in the result: 0 the bridge, 1 the host's end, 2 the pod's
 PORT_UP_SECONDS = 2.5
 FIRST_POLL_SECONDS = 0.001
@@ -72,10 +74,7 @@ class Config:
         fields.child("prevResult", "NetConf", "map[string]interface {}")  # an error now, rather than half-way through
         self.dns = DNS.read(fields.child("dns", "DNS", "types.DNS"))
         self.layer3 = bool(ipam.ipam_type(call))
-        self.vlan = fields.number("vlan")
-        self.vlan_trunk = fields.items("vlanTrunk", "[]*VlanTrunk")
-        if not 0 <= self.vlan <= HIGHEST_VLAN:
-            raise CniError(f"invalid VLAN ID {self.vlan} (must be between 0 and {HIGHEST_VLAN})")
+        self.vlans = _read_vlans(fields)
         self.mac = parse_args(call, ("MAC",)).get("MAC", "")
         args = fields.child("args", "Args")
         section = args and args.child("cni", "BridgeArgs")
@@ -90,9 +89,17 @@ class Config:
             raise CniError("cannot use IPAM when DisableContainerInterface flag is set")
         if self.mac and links.parse_mac(self.mac) is None:
             raise CniError(f"failed to make veth pair: address {self.mac}: invalid MAC address")
-        if self.vlan or self.vlan_trunk:
-            text = "bridge VLANs are not supported: remove vlan and vlanTrunk, or use a bridge for each network"
-            raise CniError(text, UNSUPPORTED_FIELD)
+
+
+def _read_vlans(fields: Fields) -> Vlans | None:
+    """What the configuration says of VLANs; None, as for most, if nothing, so that their module need not be loaded."""
+    vlan, keeps_default = fields.number("vlan"), fields.flag("preserveDefaultVlan")
+    trunk = fields.children("vlanTrunk", "VlanTrunk", "main.VlanTrunk", "[]*main.VlanTrunk")
+    if not vlan and lookup(fields.data, "vlanTrunk") is None:
+        return None
+    from cni.lib.bridge_vlans import read_vlans
+
+    return read_vlans(vlan, trunk, keeps_default)
 
 
 def add(call: Call) -> Result:
@@ -141,7 +148,7 @@ class Connection:
         self._config = config
         self._host = host
         self._rollback = rollback
-        self.bridge = Bridge(host, config.bridge, config.mtu, config.promiscuous)
+        self.bridge = Bridge(host, config.bridge, config.mtu, config.promiscuous, config.vlans is not None)
         self.netns: Netns
         self.pair: veth.VethPair
 
@@ -152,13 +159,40 @@ class Connection:
         with NetnsLock():
             self.bridge.ensure()
             self._rollback.push(self.bridge.remove_if_unused)
+            if config.vlans:
+                self.bridge.require_vlan_filtering()
             self.netns = open_netns(self._call.netns)
             self.pair = veth.make_pair(host, self.netns, self._call, config.mtu, mac, self.bridge.link.index)
             self._rollback.push(lambda: links.delete_link(host, self.pair.host_name))
+            if config.vlans:
+                self._enter_vlans(config.vlans)
         sysctl.try_write(f"net/ipv6/conf/{self.pair.host_name}/accept_ra", "0")
         if config.hairpin or config.isolated:
             port = links.get_link(host, self.pair.host_name)
             links.set_bridge_port(host, port.index, config.hairpin, config.isolated)
+
+    def _enter_vlans(self, vlans: Vlans) -> None:
+        """Put the pod's port into its VLANs, before anything passes."""
+        from cni.lib.bridge_vlans import set_port
+
+        name = self.pair.host_name
+        try:
+            set_port(self._host, links.get_link(self._host, name).index, self.bridge.link, vlans)
+        except NetlinkError as error:
+            raise CniError(f'failed to setup vlan tag on interface "{name}": {error}') from error
+
+    def gateway(self) -> Bridge | VlanGateway:
+        """What the gateways' addresses go to: the bridge, or the interface of its VLAN, made if missing."""
+        vlans = self._config.vlans
+        if not vlans or not vlans.vlan:
+            return self.bridge
+        from cni.lib.vlan_gateway import VlanGateway
+
+        port = links.get_link(self._host, self.pair.host_name).index
+        gateway = VlanGateway(self._host, self.bridge.link, vlans, port)
+        gateway.ensure()
+        self._rollback.push(gateway.remove_if_unused)
+        return gateway
 
 
 def _connect_and_reserve(call: Call, config: Config, connection: Connection, rollback: Rollback) -> Result | None:
@@ -181,7 +215,7 @@ def _configure_layer3(
     call: Call, config: Config, connection: Connection, result: Result, rules: Masquerade | None, rollback: Rollback
 ) -> None:
     """Addresses, routes, gateway and masquerade."""
-    netns, bridge = connection.netns, connection.bridge
+    netns = connection.netns
     gateways = complete_gateways(config, result)
     networks = [ip.address for ip in result.ips]
     if rules:
@@ -191,7 +225,11 @@ def _configure_layer3(
         with netns:
             _set_pod_sysctls(call.ifname, config.detect_duplicates)
         ipam.configure_interface(netns, call.ifname, result, config.detect_duplicates)
-        bridge.add_gateways(gateways, config.force_address)
+        if gateways:
+            device = connection.gateway()
+            device.add_gateways(gateways, config.force_address)
+            if device is not connection.bridge:
+                result.interfaces.append(Interface(device.name, device.link.mac))
         for of_family in {family(gateway.ip): None for gateway in gateways}:
             enable_forwarding(of_family)
     finally:
@@ -326,7 +364,7 @@ def check(call: Call) -> None:
     from cni.lib.bridge_check import check_attachment
 
     config = Config(call)
-    check_attachment(call, config.bridge, config.promiscuous)
+    check_attachment(call, config.bridge, config.promiscuous, config.vlans)
 
 
 def gc(call: Call) -> None:

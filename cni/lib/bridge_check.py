@@ -9,9 +9,16 @@ from cni.lib.netns import open_netns
 from cni.lib.skel import Call
 from cni.lib.types import Interface, Result
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni.lib.bridge_vlans import Vlans
 
-def check_attachment(call: Call, bridge_name: str, promiscuous: bool) -> None:
-    """Compare the pod, its veth pair and the bridge with prevResult. Raises CniError at the first difference."""
+
+def check_attachment(call: Call, bridge_name: str, promiscuous: bool, vlans: Vlans | None = None) -> None:
+    """Compare the pod, its veth pair and the bridge with prevResult, and the port with the configured VLANs.
+
+    Raises CniError at the first difference.
+    """
     netns = open_netns(call.netns)
     ipam.forward(call)
     previous = verify.previous_result(call)
@@ -29,7 +36,9 @@ def check_attachment(call: Call, bridge_name: str, promiscuous: bool) -> None:
             name, mac = pod_interface.name, pod_interface.mac
             raise CniError(f"Interface {name} Mac {mac} doesn't match container Mac: {pod.mac}")
         others = [i for i in previous.interfaces if i.name not in (bridge_interface.name, pod_interface.name)]
-        _check_host_veth(host, others, pod, bridge)
+        port = _check_host_veth(host, others, pod, bridge)
+        if vlans:
+            _check_vlans(host, port, bridge, vlans)
         verify.check_addresses(inside, call.ifname, previous.ips)
         verify.check_routes(inside, previous.routes)
 
@@ -52,8 +61,8 @@ def _check_bridge(host: NetlinkSocket, wanted: Interface, promiscuous: bool) -> 
     return link
 
 
-def _check_host_veth(host: NetlinkSocket, others: list[Interface], pod: links.Link, bridge: links.Link) -> None:
-    """One of the other interfaces has to be the pod's partner and a port of the bridge."""
+def _check_host_veth(host: NetlinkSocket, others: list[Interface], pod: links.Link, bridge: links.Link) -> links.Link:
+    """One of the other interfaces has to be the pod's partner and a port of the bridge; gives it."""
     for wanted in others:
         link = verify.find_interface(host, wanted, in_pod=False)
         partners = link.kind == "veth" and link.index == pod.peer and link.peer == pod.index
@@ -61,5 +70,14 @@ def _check_host_veth(host: NetlinkSocket, others: list[Interface], pod: links.Li
             continue
         if wanted.mac and wanted.mac != link.mac:
             raise CniError(f"Interface {wanted.name} Mac doesn't match: {wanted.mac} not found")
-        return
+        return link
     raise CniError(f"CNI veth created for bridge {bridge.name} was not found")
+
+
+def _check_vlans(host: NetlinkSocket, port: links.Link, bridge: links.Link, vlans: Vlans) -> None:
+    """The bridge has to keep VLANs apart, and the port has to be in its own."""
+    from cni.lib.bridge_vlans import list_ports, require_filtering
+
+    require_filtering(bridge)
+    if not vlans.are_on(list_ports(host, bridge).get(port.index, {})):
+        raise CniError(f"Interface {port.name} is not in the VLANs of the configuration")

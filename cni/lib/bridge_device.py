@@ -9,38 +9,38 @@ neighbours lose the bridge for half a minute. Its first three bytes are a mark, 
 given in the message that makes the bridge. Only a bridge that carries this mark has its MTU changed later. A bridge
 that somebody else made has the address that it has fixed before a pod's veth becomes a port.
 
-The alias of a bridge made here tells the gateways that were put on it: `udplane gateways 10.9.0.1/24 fd09::1/64`. Only
-these may be taken from it again, when their subnet is gone. An address that the administrator gave it stays.
+Its addresses: see cni.lib.gateways.
 """
 
 from __future__ import annotations
 
-from cni.lib import addresses, links, sysctl
+from cni.lib import links, sysctl
 from cni.lib.errors import CniError
+from cni.lib.gateways import Gateways, is_ours, marked_mac
 from cni.lib.ip import IPNet
-from cni.lib.lean import os
-from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute, attribute_text, attribute_u32, text
+from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute, attribute_u32
 from cni.lib.netns import NetnsLock
 from cni.lib.store import read_file
 
-MARK = b"\x06ud"  # locally administered, unicast
 LONGEST_NAME = 15
 EEXIST = 17
-GATEWAYS = "udplane gateways "
-LONGEST_ALIAS = 255
+EOPNOTSUPP = 95
 ADDRESS_SET = "3"  # NET_ADDR_SET of addr_assign_type
 
 
 class Bridge:
     """The bridge that a configuration names."""
 
-    def __init__(self, netlink: NetlinkSocket, name: str, mtu: int, promiscuous: bool) -> None:
-        """Raises CniError for a name that no interface can have."""
+    def __init__(
+        self, netlink: NetlinkSocket, name: str, mtu: int, promiscuous: bool, filters_vlans: bool = False
+    ) -> None:
+        """`filters_vlans` is for a bridge that is made. Raises CniError for a name that no interface can have."""
         _check_name(name)
         self._netlink = netlink
         self.name = name
         self.mtu = mtu
         self.promiscuous = promiscuous
+        self.filters_vlans = filters_vlans
         self.link: links.Link
         self.made = False
 
@@ -56,16 +56,33 @@ class Bridge:
 
     def _make(self) -> links.Link:
         size = attribute_u32(links.IFLA_MTU, self.mtu) if self.mtu > 0 else b""
-        mac = attribute(links.IFLA_ADDRESS, MARK + os.urandom(3))
+        mac = attribute(links.IFLA_ADDRESS, marked_mac())
         try:
-            links.add_link(self._netlink, self.name, "bridge", size, mac, up=True)
+            links.add_link(self._netlink, self.name, "bridge", size, mac, up=True, data=self._new_data())
             self.made = True
         except NetlinkError as error:
+            if self.filters_vlans and error.errno == EOPNOTSUPP:
+                from cni.lib.bridge_vlans import kernel_without_vlans
+
+                raise kernel_without_vlans() from error
             if error.errno != EEXIST:
                 raise CniError(
                     f'failed to create bridge "{self.name}": could not add "{self.name}": {error}'
                 ) from error
         return links.get_link(self._netlink, self.name)
+
+    def _new_data(self) -> bytes:
+        if not self.filters_vlans:
+            return b""
+        from cni.lib.bridge_vlans import FILTERING
+
+        return FILTERING
+
+    def require_vlan_filtering(self) -> None:
+        """Refuse a bridge that does not keep VLANs apart. Raises CniError."""
+        from cni.lib.bridge_vlans import require_filtering
+
+        require_filtering(self.link)
 
     def _bring_in_line(self) -> None:
         """Up, promiscuous as configured, deaf to routers, and of the configured MTU if it is ours."""
@@ -82,7 +99,7 @@ class Bridge:
     @property
     def ours(self) -> bool:
         """Whether this plugin made it, now or for an earlier pod."""
-        return self.link.attributes[links.IFLA_ADDRESS].startswith(MARK)
+        return is_ours(self.link)
 
     def remove_if_unused(self) -> None:
         """Undo `ensure`: remove the bridge if it was made here and nobody else has become a port."""
@@ -107,64 +124,7 @@ class Bridge:
 
     def add_gateways(self, gateways: list[IPNet], force: bool) -> None:
         """Give the bridge the gateways' addresses. Raises CniError if another one is in the way and has to stay."""
-        if not self._missing(gateways):
-            return
-        with NetnsLock():
-            self.link = links.get_link(self._netlink, self.name)
-            missing, present = self._missing(gateways), self._addresses()
-            given = self._given()
-            going = [net for net in present if net not in gateways and self._in_the_way(net, missing, given)]
-            staying = [net for net in going if str(net) not in given]
-            if going and not force and (staying or not self._abandoned()):
-                text = f'failed to set bridge addr: "{self.name}" already has an IP address different from {missing[0]}'
-                raise CniError(f"{text}; remove it with: ip addr del {(staying or going)[0]} dev {self.name}")
-            self._remember([*(net for net in present if str(net) in given and net not in going), *missing])
-            for net in going:
-                addresses.delete_address(self._netlink, self.link.index, net)
-            for gateway in missing:
-                self._add_gateway(gateway)
-
-    def _addresses(self) -> list[IPNet]:
-        return [address.net for address in addresses.list_addresses(self._netlink, self.link.index)]
-
-    def _missing(self, gateways: list[IPNet]) -> list[IPNet]:
-        present = self._addresses()
-        return [gateway for gateway in dict.fromkeys(gateways) if gateway not in present]
-
-    def _in_the_way(self, present: IPNet, missing: list[IPNet], given: list[str]) -> bool:
-        """Whether an address keeps a gateway from the bridge.
-
-        Subnets that overlap do. Otherwise a bridge has one IPv4 subnet, but for what an administrator gave to a bridge
-        of ours besides.
-        """
-        one_subnet = not given or str(present) in given
-        return any(
-            _overlap(present, gateway) or (len(gateway.ip) == len(present.ip) == 4 and one_subnet)
-            for gateway in missing
-        )
-
-    def _given(self) -> list[str]:
-        """The gateways that this plugin put on the bridge, as its alias tells; none on somebody else's bridge."""
-        alias = text(self.link.attributes.get(links.IFLA_IFALIAS, b""))
-        return alias.removeprefix(GATEWAYS).split() if self.ours and alias.startswith(GATEWAYS) else []
-
-    def _remember(self, nets: list[IPNet]) -> None:
-        """Write the gateways on the bridge. One for which there is no room stays for good."""
-        alias = text(self.link.attributes.get(links.IFLA_IFALIAS, b""))
-        if not self.ours or (alias and not alias.startswith(GATEWAYS)):
-            return
-        written = GATEWAYS + " ".join(str(net) for net in nets)
-        if len(written) > LONGEST_ALIAS:
-            written = written[:LONGEST_ALIAS].rpartition(" ")[0]
-        links.set_link(self._netlink, self.link.index, attribute_text(links.IFLA_IFALIAS, written))
-
-    def _add_gateway(self, gateway: IPNet) -> None:
-        try:
-            addresses.add_address(self._netlink, self.link.index, gateway)
-        except NetlinkError as error:
-            if error.errno != EEXIST:
-                problem = f'failed to set bridge addr: could not add IP address to "{self.name}": {error}'
-                raise CniError(problem) from error
+        Gateways(self._netlink, self.link, "failed to set bridge addr", self._abandoned).add(gateways, force)
 
     def _abandoned(self) -> bool:
         """Whether the bridge has no port but the one of the pod that is being added."""
@@ -180,7 +140,3 @@ def _check_name(name: str) -> None:
         reason = "invalid argument"
     if reason:
         raise CniError(f'failed to create bridge "{name}": could not add "{name}": {reason}')
-
-
-def _overlap(one: IPNet, other: IPNet) -> bool:
-    return len(one.ip) == len(other.ip) and (one.contains(other.ip) or other.contains(one.ip))

@@ -115,6 +115,11 @@ class Link:
         return text(self.info.get(IFLA_INFO_KIND, b""))
 
     @property
+    def data(self) -> dict[int, bytes]:
+        """The attributes of its kind alone."""
+        return parse_attributes(self.info.get(IFLA_INFO_DATA, b""))
+
+    @property
     def mac(self) -> str:
         """The hardware address as text."""
         return format_mac(self.attributes.get(IFLA_ADDRESS, b""))
@@ -199,10 +204,20 @@ def add_link(
 
 
 def add_veth(
-    netlink: NetlinkSocket, name: str, *attributes: bytes, peer: str, peer_netns: int, peer_attributes: bytes = b""
+    netlink: NetlinkSocket,
+    name: str,
+    *attributes: bytes,
+    peer: str,
+    peer_netns: int | None = None,
+    peer_attributes: bytes = b"",
 ) -> None:
-    """Make a veth pair, both ends down, the other (`peer`) born inside the namespace of the descriptor `peer_netns`."""
-    other = ifinfomsg() + attribute_text(IFLA_IFNAME, peer) + attribute_u32(IFLA_NET_NS_FD, peer_netns)
+    """Make a veth pair, both ends down, the other (`peer`) born inside the namespace of the descriptor `peer_netns`.
+
+    Without a descriptor both ends are in the socket's namespace.
+    """
+    other = ifinfomsg() + attribute_text(IFLA_IFNAME, peer)
+    if peer_netns is not None:
+        other += attribute_u32(IFLA_NET_NS_FD, peer_netns)
     add_link(netlink, name, "veth", *attributes, data=nested(VETH_INFO_PEER, other + peer_attributes))
 
 

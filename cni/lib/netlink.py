@@ -94,14 +94,19 @@ def nested(kind: int, *attributes: bytes) -> bytes:
 
 
 def parse_attributes(data: bytes) -> dict[int, bytes]:
-    """The attributes in `data`, by type. A torn last one is left out."""
-    found = {}
+    """The attributes in `data`, by type; of one that comes more than once, the last. A torn last one is left out."""
+    return dict(list_attributes(data))
+
+
+def list_attributes(data: bytes) -> list[tuple[int, bytes]]:
+    """The attributes in `data` in their order, as type and value. A torn last one is left out."""
+    found = []
     at = 0
     while at + 4 <= len(data):
         length, kind = ATTRIBUTE.unpack_from(data, at)
         if length < 4 or at + length > len(data):
             break
-        found[kind & NLA_TYPE_MASK] = data[at + 4 : at + length]
+        found.append((kind & NLA_TYPE_MASK, data[at + 4 : at + length]))
         at += (length + 3) & ~3
     return found
 

@@ -26,20 +26,20 @@ ATTACHMENT_CHARACTERS = 8
 EEXIST = 17
 
 
-def _hash(text: str, length: int) -> str:
+def short_hash(text: str, length: int) -> str:
     """`length` base32 characters of a hash."""
     return "".join(BASE32[byte & 31] for byte in sha512(text.encode("utf-8", "surrogateescape")).digest()[:length])
 
 
 def name_prefix(network: str) -> str:
     """What the host ends of a network's pods start with."""
-    return "veth" + _hash(network, NETWORK_CHARACTERS)
+    return "veth" + short_hash(network, NETWORK_CHARACTERS)
 
 
 def host_name(network: str, attachment: Attachment) -> str:
     """The name of an attachment's host end: 15 characters, the longest that the kernel takes."""
     text = f"{network}\n{attachment.container_id}\n{attachment.ifname}"
-    return name_prefix(network) + _hash(text, ATTACHMENT_CHARACTERS)
+    return name_prefix(network) + short_hash(text, ATTACHMENT_CHARACTERS)
 
 
 class VethPair:

@@ -46,14 +46,23 @@ class Case:
     """Steps under a name, on a fresh node that has those of `pods` that the steps are about.
 
     `needs` names what not every kernel has (tests/cni/world/kernel.py); where one is missing, the case is skipped, and
-    `./dev test --kernels` carries it out on kernels that have it.
+    `./dev test --kernels` carries it out on kernels that have it. Without `with_sysctls` the sysctls are not compared,
+    which takes most of the time in an emulated machine.
     """
 
-    def __init__(self, name: str, *steps: Step, pods: tuple[str, ...] = ("p1",), needs: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        *steps: Step,
+        pods: tuple[str, ...] = ("p1",),
+        needs: tuple[str, ...] = (),
+        with_sysctls: bool = True,
+    ) -> None:
         self.name = name
         self.steps = steps
         self.pods = tuple(pod for pod in pods if any(step.pod == pod for step in steps))
         self.needs = needs
+        self.with_sysctls = with_sysctls
 
     def __repr__(self) -> str:
         return self.name

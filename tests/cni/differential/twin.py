@@ -31,6 +31,7 @@ class Twin:
     def __init__(self, first: World, second: World) -> None:
         self._worlds = (first, second)
         self._previous: list[dict[str, Any]] = [{}, {}]  # the latest ADD's result of each pod, by world
+        self._with_sysctls = True
 
     @property
     def kernel(self) -> World:
@@ -40,6 +41,7 @@ class Twin:
     def run(self, case: Case) -> list[Difference]:
         """All differences, in the order in which they appear."""
         self._previous = [{}, {}]
+        self._with_sysctls = case.with_sysctls
         self._ask_both("reset", {}, {})
         for pod in case.pods:
             self._ask_both("pod", {"name": pod}, {"name": pod})
@@ -78,7 +80,8 @@ class Twin:
             self._remember(index, call, done)
         if pods is None:
             return differences(*({"exit": done["exit"], "stdout": mask(done["stdout"], {})} for done in outcomes))
-        snapshots = self._ask_both("snapshot", {"pods": pods}, {"pods": pods})
+        request = {"pods": pods, "with_sysctls": self._with_sysctls}
+        snapshots = self._ask_both("snapshot", request, request)
         return differences(*map(outcome_and_state, outcomes, snapshots))
 
     def _request(self, call: Call, world: int) -> dict[str, Any]:

@@ -108,9 +108,12 @@ def stable_route(route: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def veth_names(snapshot: dict[str, Any]) -> dict[str, str]:
-    """The node's veth ends, by what they lead to: {"veth1234abcd": "veth(p1/eth0)"}."""
+    """The node's veth ends, by what they lead to, in a pod or on the node: {"veth1234abcd": "veth(p1/eth0)"}."""
     on_node = {link["ifindex"]: link["ifname"] for link in snapshot["netns"]["node"]["links"]}
     names = {}
+    for link in snapshot["netns"]["node"]["links"]:
+        if RANDOM_VETH.fullmatch(link["ifname"]) and link.get("link"):  # named only where both ends are
+            names[link["ifname"]] = f"veth(node/{link['link']})"
     for pod, netns in snapshot["netns"].items():
         for link in netns["links"]:
             is_veth = link.get("linkinfo", {}).get("info_kind") == "veth"

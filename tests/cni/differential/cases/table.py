@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.cni.differential.cases import (
     bridge,
+    bridge_vlans,
     host_local,
     links,
     meta,
@@ -22,6 +23,7 @@ ALL_CASES: tuple[Case, ...] = (
     *verbs.cases(),
     *results.cases(),
     *bridge.cases(),
+    *bridge_vlans.cases(),
     *host_local.cases(),
     *static.cases(),
     *links.cases(),

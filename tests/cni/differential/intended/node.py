@@ -106,7 +106,7 @@ NODE: tuple[Intended, ...] = (
         "whose a device is stands on it",
         "GC and DEL compare network, container ID and interface in full; a name has room for a hash alone",
         paths=("*/links/*/ifalias",),
-        ours="^udplane net[12]/container-p[12]/[a-z0-9]+$",
+        ours=r"^udplane (net[12]/container-p[12]/[a-z0-9]+|port of cni0\.[0-9]+)$",
     ),
     Intended(
         "usual queue length",
@@ -117,6 +117,13 @@ NODE: tuple[Intended, ...] = (
         relation=lambda official, _ours: official is None,
     ),
     # bridge
+    Intended(
+        "the native VLAN of a trunk stays native",
+        "official releases unmark a `vlan` that is among those of `vlanTrunk`, so frames without a tag are lost",
+        ("bridge-vlan-trunk-with-native",),
+        paths=("*/vlans/veth(p1/eth0)",),
+        ours="15, 'flags': .'PVID', 'Egress Untagged'",
+    ),
     Intended(
         "the node's end has one name",
         "it follows from network, container ID and interface, so a second ADD meets the first one's",
