@@ -9,11 +9,14 @@ from cni.lib.gojson import JsonTypeError
 from cni.lib.ip import format_ip
 from cni.lib.netlink import NLM_F_CREATE, NetlinkError, NetlinkSocket
 from cni.lib.netns import Netns
+from cni.lib.rollback import Rollback
 from cni.lib.skel import Call
 from cni.lib.types import Interface, IPConfig, Result, Route
 
 # These leave nothing behind when they fail.
 SELF_CONTAINED = ("host-local", "static")
+ARP_NOTIFY = "net/ipv4/conf/IFNAME/arp_notify"
+NDISC_NOTIFY = "net/ipv6/conf/IFNAME/ndisc_notify"
 SETTLE_SECONDS = 10
 SETTLE_POLL_SECONDS = 0.02
 
@@ -76,6 +79,22 @@ def forward(call: Call) -> None:
 def delete(call: Call) -> None:
     """Give the addresses back: for undoing an ADD."""
     delegate(call, ipam_type(call), "DEL")
+
+
+def assign(call: Call, netns: Netns, result: Result, rollback: Rollback, notify: tuple[str, ...] = ()) -> None:
+    """Reserve addresses, put them into `result` and on its only interface, the pod's. Raises CniError.
+
+    `notify` are switches of that interface which are set first, where the kernel has them: to announce the addresses.
+    """
+    reserved = add(call)
+    rollback.push(lambda: delete(call))
+    result.ips, result.routes, result.dns = reserved.ips, reserved.routes, reserved.dns
+    for ip in result.ips:
+        ip.interface = 0
+    with netns:
+        for setting in notify:
+            sysctl.try_write(setting.replace("IFNAME", call.ifname), "1")
+    configure_interface(netns, call.ifname, result)
 
 
 def configure_interface(netns: Netns, ifname: str, result: Result, detect_duplicates: bool = False) -> None:

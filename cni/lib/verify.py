@@ -26,6 +26,27 @@ def pod_interface(call: Call, previous: Result, complaint: str = "Sandbox") -> I
     raise CniError(f"{complaint} in prevResult  doesn't match configured netns: {call.netns}")
 
 
+def pod_link(
+    netlink: NetlinkSocket, wanted: Interface, kind: str = "", prefix: str = "", capital: bool = True
+) -> links.Link:
+    """The link of the pod's interface in the result, of that kind and with the result's MAC address.
+
+    Raises CniError. The official plugins begin the messages with a prefix of their own, or without a capital.
+    """
+
+    def refuse(text: str, begin: str = "") -> CniError:
+        return CniError(begin + (text if capital else text[:1].lower() + text[1:]))
+
+    link = links.find_link(netlink, wanted.name)
+    if link is None:
+        raise refuse(f"Container Interface name in prevResult: {wanted.name} not found", prefix)
+    if kind and link.kind != kind:
+        raise refuse(f"Error: Container interface {link.name} not of type {kind}")
+    if wanted.mac and wanted.mac != link.mac:
+        raise refuse(f"Interface {wanted.name} Mac {wanted.mac} doesn't match container Mac: {link.mac}", prefix)
+    return link
+
+
 def find_interface(netlink: NetlinkSocket, wanted: Interface, in_pod: bool) -> links.Link:
     """The link of an interface in the result. Raises CniError if it is gone or on the wrong side."""
     if not wanted.name:
