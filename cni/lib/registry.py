@@ -22,6 +22,7 @@ MODULES = {
     "portmap": "portmap",
     "ptp": "ptp",
     "static": "static",
+    "tap": "tap",
     "tuning": "tuning",
 }
 

@@ -40,6 +40,7 @@ CHAINS: dict[str, tuple[Conf, ...]] = {
     "bridge-0.3.1": (netconf("bridge", "0.3.1", isGateway=True, ipMasq=True, ipam=host_local()),),
     "ptp": (netconf("ptp", ipMasq=True, ipam=host_local()),),
     "macvlan": (netconf("macvlan", master="m0", ipam=host_local()),),
+    "tap": (netconf("tap", ipam=host_local()),),
     "portmap": (DUAL_BRIDGE, netconf("portmap", **PORTS)),
     "tuning": (BRIDGE, netconf("tuning", mtu=1400, mac="c2:c2:c2:c2:00:05")),
     "bandwidth": (BRIDGE, netconf("bandwidth", **LIMITS)),

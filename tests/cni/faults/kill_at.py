@@ -3,10 +3,11 @@
     python kill_at.py N PLUGIN        with CNI_* and standard input as for the plugin, found in CNI_PATH
 
 A step is a call into the kernel that can change something outside the process: a netlink or other socket message, a
-write, a file made, renamed, linked or removed, a program started or waited for. The interpreter's profiling hook sees
-each such call before it happens, wherever in the plugin it is made, so the plugin has no part in this. Opening a file
-is no step of its own: a file that was created and not yet written is what a kill before the write leaves. What the
-plugin would do in a thread beside the rest is done at once, so that every run has the same steps in the same order.
+write, a file made, renamed, linked or removed, an ioctl, a program started or waited for. The interpreter's profiling
+hook sees each such call before it happens, wherever in the plugin it is made, so the plugin has no part in this.
+Opening a file is no step of its own: a file that was created and not yet written is what a kill before the write
+leaves. What the plugin would do in a thread beside the rest is done at once, so that every run has the same steps in
+the same order.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 STEPS = {
     "send", "sendall", "sendto", "sendmsg", "write", "rename", "replace", "link", "symlink", "unlink", "remove",
-    "mkdir", "rmdir", "posix_spawn", "waitpid",
+    "mkdir", "rmdir", "posix_spawn", "waitpid", "ioctl",
 }  # fmt: skip
 
 

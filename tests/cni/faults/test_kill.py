@@ -23,7 +23,7 @@ RECOVERIES: dict[str, Callable[[Chain], object]] = {
     "GC": Chain.collect,
     "GC after the pod": Chain.collect_without_pod,
 }
-# A macvlan lives in the pod alone, where GC, which is told no namespace, does not reach: it has to go with the pod.
+# These live in the pod alone, where GC, which is told no namespace, does not reach: they have to go with the pod.
 COMBINATIONS = [
     *((name, verb, "DEL") for name in CHAINS for verb in ("ADD", "DEL")),
     ("flannel", "ADD", "GC"),
@@ -31,6 +31,7 @@ COMBINATIONS = [
     ("bridge", "ADD", "GC"),
     ("ptp", "ADD", "GC"),
     ("macvlan", "ADD", "GC after the pod"),
+    ("tap", "ADD", "GC after the pod"),
 ]
 
 

@@ -24,6 +24,7 @@ PLAIN: dict[str, Conf] = {
     "loopback": netconf("loopback"),
     "ptp": netconf("ptp", ipam=host_local()),
     "macvlan": netconf("macvlan", master="m0", ipam=host_local()),
+    "tap": netconf("tap", ipam=host_local()),
     "portmap": netconf("portmap", prevResult=RESULT),
     "tuning": netconf("tuning", prevResult=RESULT),
     "bandwidth": netconf("bandwidth", prevResult=RESULT),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.cni.differential.cases import (
     bridge,
     bridge_vlans,
+    devices,
     host_local,
     links,
     meta,
@@ -27,6 +28,7 @@ ALL_CASES: tuple[Case, ...] = (
     *host_local.cases(),
     *static.cases(),
     *links.cases(),
+    *devices.cases(),
     *portmap.cases(),
     *meta.cases(),
 )

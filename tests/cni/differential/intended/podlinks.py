@@ -1,0 +1,61 @@
+"""Deliberate differences of the plugins that make, or take, an interface for a pod alone: tap and its like."""
+
+from __future__ import annotations
+
+from tests.cni.differential.intended.entry import GONE, Intended
+
+POD_LINKS: tuple[Intended, ...] = (
+    Intended(
+        "tap names the namespace",
+        "the official plugin prints %!q(<nil>) in its place",
+        ("protocol-tap-netns-missing",),
+        ours='failed to open netns ."/run/netns/gone',
+    ),
+    Intended(
+        "a tap that fails leaves no device",
+        "the official plugin leaves it in the pod, under a random name or its own",
+        ("tap-mtu-*", "tap-mac-*", "tap-bridge-*", "tap-ipam-*"),
+        paths=("p1/links/*", "p1/qdiscs/eth0/*"),
+        ours=GONE,
+    ),
+    Intended(
+        "no program is run for a tap",
+        "the official plugin repeats what the program ip says",
+        ("tap-mtu-*", "tap-mac-invalid"),
+        ours="failed to create tap: invalid|invalid args x for MAC addr",
+    ),
+    Intended(
+        "DEL of a tap needs ipam alone",
+        "whatever has become of the netconf and of CNI_ARGS, a pod can be deleted",
+        ("tap-*",),
+        ("* DEL tap",),
+        ("exit", "stdout"),
+        "^0?$",
+    ),
+    Intended(
+        "a tap with owner and group has the MTU and the MAC address of the netconf",
+        "the official plugin makes it another way then, and forgets both",
+        ("tap-owner-and-group-mtu-mac",),
+        paths=("stdout", "p1/links/eth0/*", "p1/sysctls/ipv6/conf/eth0/mtu"),
+        ours="c2:c2:c2:c2:55:01|^1400$",
+    ),
+    Intended(
+        "a tap's name that is taken",
+        "the official plugin gives its addresses to the interface that has the name, and DEL removes that",
+        ("tap-interface-exists",),
+        paths=("*",),
+    ),
+    Intended(
+        "the file of the SELinux label",
+        "the official plugin names it as it was opened, which depends on the machine",
+        ("tap-selinux-*",),
+        ours="failed set socket label: write /proc/thread-self/attr/exec: invalid argument",
+    ),
+    Intended(
+        "CHECK of a tap without addresses",
+        "the official CHECK does not look for the device",
+        ("tap-check-layer2-*",),
+        paths=("exit", "stdout"),
+        ours="^1$|eth0 not found",
+    ),
+)
