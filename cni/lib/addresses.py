@@ -205,7 +205,12 @@ def find_route(netlink: NetlinkSocket, ip: bytes) -> KernelRoute | None:
 def list_routes(
     netlink: NetlinkSocket, of_family: int, index: int = 0, table: int = RT_TABLE_MAIN
 ) -> list[KernelRoute]:
-    """The routes of one table, those by one interface if given; the kernel does the filtering where it can."""
+    """The routes of one table, those by one interface if given."""
+    return [KernelRoute.read(message) for message in dump_routes(netlink, of_family, index, table)]
+
+
+def dump_routes(netlink: NetlinkSocket, of_family: int, index: int = 0, table: int = RT_TABLE_MAIN) -> list[bytes]:
+    """The kernel's messages on those routes; it does the filtering where it can."""
     wanted = attribute_u32(RTA_TABLE, table) + (attribute_u32(RTA_OIF, index) if index else b"")
     body = RTMSG.pack(of_family, 0, 0, 0, 0, 0, 0, 0, 0) + wanted
     try:
@@ -214,5 +219,8 @@ def list_routes(
         if error.errno == ENOENT:  # nobody has put a route into that table yet
             return []
         raise
-    routes = map(KernelRoute.read, messages)
-    return [route for route in routes if index in (0, route.index) and route.table == table]
+    return [message for message in messages if _matches(KernelRoute.read(message), index, table)]
+
+
+def _matches(route: KernelRoute, index: int, table: int) -> bool:
+    return index in (0, route.index) and route.table == table

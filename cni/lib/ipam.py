@@ -86,15 +86,20 @@ def assign(call: Call, netns: Netns, result: Result, rollback: Rollback, notify:
 
     `notify` are switches of that interface which are set first, where the kernel has them: to announce the addresses.
     """
+    reserve(call, result, rollback)
+    with netns:
+        for setting in notify:
+            sysctl.try_write(setting.replace("IFNAME", call.ifname), "1")
+    configure_interface(netns, call.ifname, result)
+
+
+def reserve(call: Call, result: Result, rollback: Rollback) -> None:
+    """Reserve addresses for the only interface of `result`, and put them there. Raises CniError."""
     reserved = add(call)
     rollback.push(lambda: delete(call))
     result.ips, result.routes, result.dns = reserved.ips, reserved.routes, reserved.dns
     for ip in result.ips:
         ip.interface = 0
-    with netns:
-        for setting in notify:
-            sysctl.try_write(setting.replace("IFNAME", call.ifname), "1")
-    configure_interface(netns, call.ifname, result)
 
 
 def configure_interface(netns: Netns, ifname: str, result: Result, detect_duplicates: bool = False) -> None:

@@ -24,6 +24,7 @@ from cni.lib.netlink import (
 )
 
 ENODEV = 19
+EINVAL = 22
 ERANGE = 34
 
 RTM_NEWLINK = 16
@@ -49,6 +50,7 @@ IFLA_NET_NS_FD = 28
 IFLA_PROMISCUITY = 30
 IFLA_LINK_NETNSID = 37
 IFLA_GSO_MAX_SIZE = 41
+IFLA_ALT_IFNAME = 53
 IFLA_GSO_IPV4_MAX_SIZE = 63
 IFLA_INFO_KIND = 1
 IFLA_INFO_DATA = 2
@@ -60,6 +62,7 @@ IFLA_BRPORT_ISOLATED = 33
 
 OPERSTATES = ("unknown", "not-present", "down", "lower-layer-down", "testing", "dormant", "up")
 
+LONGEST_NAME = 15  # bytes
 IFINFOMSG = Struct("=BxHiII")  # family, device type, index, flags, mask of the flags that count
 
 
@@ -162,12 +165,15 @@ class Link:
 
 
 def find_link(netlink: NetlinkSocket, name: str = "", index: int = 0) -> Link | None:
-    """The link with this name or this index, or None."""
-    body = ifinfomsg(index) + (attribute_text(IFLA_IFNAME, name) if name else b"")
+    """The link with this name or this index, or None. What is too long for a name may be an alternative one."""
+    kind = IFLA_IFNAME if len(name.encode("utf-8", "replace")) <= LONGEST_NAME else IFLA_ALT_IFNAME
+    body = ifinfomsg(index) + (attribute_text(kind, name) if name else b"")
     try:
         return Link(netlink.request(RTM_GETLINK, body)[0])
     except NetlinkError as error:
         if error.errno in (ENODEV, ERANGE):  # ERANGE: longer than any name can be
+            return None
+        if error.errno == EINVAL and kind == IFLA_ALT_IFNAME:  # a kernel that knows no alternative names
             return None
         raise
 

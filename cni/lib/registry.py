@@ -16,6 +16,7 @@ MODULES = {
     "dhcp": "dhcp",
     "firewall": "firewall",
     "flannel": "flannel",
+    "host-device": "host_device",
     "host-local": "host_local",
     "loopback": "loopback",
     "macvlan": "macvlan",

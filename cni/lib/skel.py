@@ -176,9 +176,21 @@ def run(plugin: Plugin, env: Mapping[str, str], read_stdin: Callable[[], bytes])
         call.stdin = _read(read_stdin)
         decode(call)
         result = invoke(plugin, call)
-        return Outcome(0, result.print(call.version) if result else "")
+        return Outcome(0, _in_words(plugin, call, result) if result else "")
     except CniError as error:
         return Outcome(1, print_error(error))
+
+
+def _in_words(plugin: Plugin, call: Call, result: Result) -> str:
+    """The result of an ADD in the configuration's version. If that cannot hold it, nobody gets it: it is undone."""
+    try:
+        return result.print(call.version)
+    except CniError:
+        try:
+            invoke(plugin, call.for_delegate("DEL"))
+        except CniError:  # the ADD's own error is the one to report
+            pass
+        raise
 
 
 def introduction(plugin: Plugin) -> str:

@@ -44,6 +44,7 @@ def run(plugin: str, hidden: tuple[str, ...] = ()) -> tuple[str, str]:
         "bridge",
         "firewall",
         "flannel",
+        "host-device",
         "host-local",
         "loopback",
         "macvlan",

@@ -10,6 +10,7 @@ import pytest
 from cni.lib import registry
 from cni.lib.errors import CniError
 from cni.lib.skel import Attachment, Call, Outcome, Plugin, run
+from cni.lib.types import Result
 from cni.lib.versions import VERSIONS
 from tests.cni.plugin_calls import call, environment, failure, success
 
@@ -147,6 +148,23 @@ def plugin_that_raises(error: Exception) -> Plugin:
 def test_whatever_goes_wrong_is_one_error_object(error: Exception, wanted: dict[str, Any]) -> None:
     outcome = run(plugin_that_raises(error), environment("DEL"), lambda: json.dumps(STATIC).encode())
     assert failure(outcome) == wanted
+
+
+def test_an_add_whose_result_its_version_cannot_hold_is_undone() -> None:
+    """Versions before 0.3.0 have no result without an address."""
+    calls: list[tuple[str, str, str]] = []
+
+    def note(one: Call) -> None:
+        calls.append((one.command, one.env["CNI_COMMAND"], one.name))
+
+    def add(one: Call) -> Result:
+        note(one)
+        return Result()
+
+    plugin = Plugin("any", add=add, delete=note, check=note, gc=note, status=note)
+    outcome = run(plugin, environment("ADD"), b'{"cniVersion": "0.2.0", "name": "n1"}'.strip)
+    assert failure(outcome)["msg"] == "cannot convert: no valid IP addresses"
+    assert calls == [("ADD", "ADD", "n1"), ("DEL", "DEL", "n1")]
 
 
 def test_standard_input_that_cannot_be_read() -> None:

@@ -41,6 +41,7 @@ CHAINS: dict[str, tuple[Conf, ...]] = {
     "ptp": (netconf("ptp", ipMasq=True, ipam=host_local()),),
     "macvlan": (netconf("macvlan", master="m0", ipam=host_local()),),
     "tap": (netconf("tap", ipam=host_local()),),
+    "host-device": (netconf("host-device", device="m0", ipam=host_local()),),
     "portmap": (DUAL_BRIDGE, netconf("portmap", **PORTS)),
     "tuning": (BRIDGE, netconf("tuning", mtu=1400, mac="c2:c2:c2:c2:00:05")),
     "bandwidth": (BRIDGE, netconf("bandwidth", **LIMITS)),
@@ -49,8 +50,8 @@ CHAINS: dict[str, tuple[Conf, ...]] = {
 MAKERS = {"official": str(GO_PLUGINS), "old": str(OLD_GO_PLUGINS), "udplane": BIN_DIR}
 DIRECTIONS = [(one, "udplane") for one in ("official", "old")] + [("udplane", one) for one in ("official", "old")]
 # What the official plugins cannot know of: an index that udplane's make anew when they see that the store was changed,
-# and the addresses that firewall remembers until GC.
-UNKNOWN_TO_OFFICIAL = ("/networks/.udplane/", "/run/cni/firewall")
+# and what firewall and host-device remember until GC.
+UNKNOWN_TO_OFFICIAL = ("/networks/.udplane/", "/run/cni/firewall", "/run/cni/host-device")
 STORE = "/var/lib/cni/networks/net1"
 
 

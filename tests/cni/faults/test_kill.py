@@ -32,6 +32,8 @@ COMBINATIONS = [
     ("ptp", "ADD", "GC"),
     ("macvlan", "ADD", "GC after the pod"),
     ("tap", "ADD", "GC after the pod"),
+    ("host-device", "ADD", "GC"),
+    ("host-device", "DEL", "GC"),
 ]
 
 

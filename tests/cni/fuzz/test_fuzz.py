@@ -161,6 +161,9 @@ PATHS = [
     ("host-local", ("ipam", "resolvConf")),
     ("bridge", ("ipam", "dataDir")),
     ("dhcp", ("ipam", "daemonSocketPath")),
+    ("host-device", ("kernelpath",)),
+    ("host-device", ("pciBusID",)),
+    ("host-device", ("runtimeConfig", "deviceID")),
 ]
 """Keys of netconfs that name files."""
 

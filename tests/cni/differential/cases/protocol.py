@@ -25,6 +25,7 @@ PLAIN: dict[str, Conf] = {
     "ptp": netconf("ptp", ipam=host_local()),
     "macvlan": netconf("macvlan", master="m0", ipam=host_local()),
     "tap": netconf("tap", ipam=host_local()),
+    "host-device": netconf("host-device", device="m0", ipam=host_local()),
     "portmap": netconf("portmap", prevResult=RESULT),
     "tuning": netconf("tuning", prevResult=RESULT),
     "bandwidth": netconf("bandwidth", prevResult=RESULT),
@@ -79,7 +80,7 @@ BAD_TYPES: dict[str, tuple[Conf, tuple[str, ...]]] = {
 def cases() -> Iterator[Case]:
     """Every check of the protocol, on every plugin."""
     for kind, conf in PLAIN.items():
-        setting = (MASTER,) if kind == "macvlan" else ()
+        setting = (MASTER,) if kind in ("macvlan", "host-device") else ()
         name = f"protocol-{kind}"
         yield Case(f"{name}-version", Call(kind, "VERSION", conf))
         yield Case(f"{name}-no-command", Call(kind, "", conf))

@@ -52,6 +52,8 @@ def lives(version: str | None) -> dict[str, tuple[Step, ...]]:
         "ptp": life("ptp", conf("ptp", ipam=ROUTED)),
         "macvlan": (MASTER, *life("macvlan", conf("macvlan", master="m0", ipam=ROUTED))),
         "tap": life("tap", conf("tap", ipam=ROUTED)),
+        "host-device": (MASTER, *life("host-device", conf("host-device", device="m0", ipam=ROUTED))),
+        "host-device-layer2": (MASTER, *life("host-device", conf("host-device", device="m0"))),
         "portmap": chain("portmap", version, **PORTS),
         "tuning": chain("tuning", version, sysctl={"net.ipv4.conf.IFNAME.arp_filter": "1"}, mtu=1400),
         "bandwidth": chain("bandwidth", version, ingressRate=8000000, ingressBurst=8000000),

@@ -6,6 +6,14 @@ from tests.cni.differential.intended.entry import GONE, Intended
 
 POD_LINKS: tuple[Intended, ...] = (
     Intended(
+        "an ADD whose result cannot be told is undone",
+        "versions before 0.3.0 have no result without an address; the official plugins leave what they made",
+        ("version-*-layer2",),
+        ("* ADD *",),
+        ("node/links/*", "p1/links/eth0"),
+        GONE,
+    ),
+    Intended(
         "tap names the namespace",
         "the official plugin prints %!q(<nil>) in its place",
         ("protocol-tap-netns-missing",),
@@ -57,5 +65,53 @@ POD_LINKS: tuple[Intended, ...] = (
         ("tap-check-layer2-*",),
         paths=("exit", "stdout"),
         ours="^1$|eth0 not found",
+    ),
+    # host-device
+    Intended(
+        "host-device remembers who has the device",
+        "so that DEL needs no namespace, and takes it from nobody else",
+        ("*host-device*",),
+        paths=("files//run/cni", "files//run/cni/host-device", "files//run/cni/host-device/*"),
+    ),
+    Intended(
+        "a device that could not be given away is where it was, as it was",
+        "the official plugin leaves it in the pod when the IPAM plugin or the result fails, and takes its addresses",
+        (
+            "host-device-ipam-*",
+            "host-device-interface-exists*",
+            "protocol-host-device-args-*",
+            "version-*-host-device-layer2",
+        ),
+        ("* ADD host-device", "* DEL host-device"),
+        ("node/links/*", "p1/links/eth0", "node/routes", "node/sysctls/*"),
+    ),
+    Intended(
+        "DEL of host-device finds nothing left to do",
+        "the official DEL fails without a namespace, a device or its alias, and whatever the netconf says by now",
+        ("*host-device*",),
+        ("* DEL host-device",),
+        ("exit", "stdout"),
+        "^0?$",
+    ),
+    Intended(
+        "DEL of host-device needs no namespace",
+        "the official DEL keeps the addresses, and the device stays with the pod's namespace",
+        ("host-device-del-without-netns", "host-device-del-netns-gone"),
+        ("* DEL host-device",),
+        ("files//var/lib/cni/networks/net1/10.9.0.2", "node/links/m*", "p1/links/eth0", "p1/routes"),
+    ),
+    Intended(
+        "a device that cannot be taken back keeps its addresses",
+        "the official DEL has moved it out of the pod and in again",
+        ("host-device-name-taken-meanwhile",),
+        ("* DEL host-device",),
+        ("p1/links/eth0/addresses", "p1/routes"),
+        "10.9.0.2",
+    ),
+    Intended(
+        "host-device says what the kernel says",
+        "its own explanation stands behind the error's name; and the device goes straight into the pod",
+        ("host-device-loopback", "host-device-name-taken-meanwhile"),
+        ours="(file exists|invalid argument) [(]|to container NS: invalid argument",
     ),
 )
