@@ -90,14 +90,17 @@ def open_netns_if_present(path: str) -> Netns | None:
 
 
 class NetnsLock:
-    """A lock on the network namespace that the caller is in, for work on what it has one of, such as its nat table.
+    """A lock on a network namespace, for work on what it has one of, such as its nat table.
 
-    It is an flock(2) on the namespace itself, so it leaves no file behind, and nodes that share a file system but not
-    a network do not wait for each other.
+    Without an argument it is on the one that the caller is in. It is an flock(2) on the namespace itself, so it leaves
+    no file behind, and nodes that share a file system but not a network do not wait for each other.
     """
 
+    def __init__(self, netns: Netns | None = None) -> None:
+        self._path = f"/proc/self/fd/{netns.fd}" if netns is not None else OWN_NETNS
+
     def __enter__(self) -> None:
-        self._fd = os.open(OWN_NETNS, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

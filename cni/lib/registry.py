@@ -22,6 +22,7 @@ MODULES = {
     "macvlan": "macvlan",
     "portmap": "portmap",
     "ptp": "ptp",
+    "sbr": "sbr",
     "static": "static",
     "tap": "tap",
     "tuning": "tuning",

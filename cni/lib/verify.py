@@ -75,13 +75,29 @@ def check_addresses(netlink: NetlinkSocket, ifname: str, ips: list[IPConfig]) ->
 
 
 def check_routes(netlink: NetlinkSocket, routes: list[Route]) -> None:
-    """Every route of the result has to be in the pod's tables, by its gateway if it names one."""
+    """Every route of the result has to be in the pod's tables, by its gateway if it names one.
+
+    One that names no table may have been moved, by sbr, to a table that a rule leads to.
+    """
     tables: dict[tuple[int, int], list[addresses.KernelRoute]] = {}
-    for route in routes:
-        key = (family(route.dst.ip), route.extra.get("table", addresses.RT_TABLE_MAIN))
+
+    def is_in(table: int, route: Route) -> bool:
+        key = (family(route.dst.ip), table)
         if key not in tables:
-            tables[key] = addresses.list_routes(netlink, key[0], table=key[1])
+            tables[key] = addresses.list_routes(netlink, key[0], table=table)
         wanted = route.dst.network
-        if not any(found.dst == wanted and route.gw in (None, found.gateway) for found in tables[key]):
+        return any(found.dst == wanted and route.gw in (None, found.gateway) for found in tables[key])
+
+    for route in routes:
+        table = route.extra.get("table", 0)
+        if is_in(table or addresses.RT_TABLE_MAIN, route):
+            continue
+        if table or not any(is_in(other, route) for other in _tables_of_rules(netlink)):
             via = f" via {format_ip(route.gw)}" if route.gw else ""
-            raise CniError(f"Expected Route {wanted}{via} not found in routing table")
+            raise CniError(f"Expected Route {route.dst.network}{via} not found in routing table")
+
+
+def _tables_of_rules(netlink: NetlinkSocket) -> set[int]:
+    from cni.lib.rules import tables_in_use
+
+    return tables_in_use(netlink) - {addresses.RT_TABLE_MAIN, addresses.RT_TABLE_LOCAL}

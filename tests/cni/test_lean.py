@@ -50,6 +50,7 @@ def run(plugin: str, hidden: tuple[str, ...] = ()) -> tuple[str, str]:
         "macvlan",
         "portmap",
         "ptp",
+        "sbr",
         "static",
         "tap",
         "tuning",

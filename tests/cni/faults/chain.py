@@ -114,5 +114,6 @@ CHAINS: dict[str, tuple[Conf, ...]] = {
     "ptp": ({"type": "ptp", "ipMasq": True, "ipam": HOST_LOCAL},),
     "macvlan": ({"type": "macvlan", "master": "m0", "ipam": HOST_LOCAL},),
     "host-device": ({"type": "host-device", "device": "m0", "ipam": HOST_LOCAL},),
+    "sbr": (BRIDGE, {"type": "sbr"}),
     "tap": ({"type": "tap", "mac": "c2:c2:c2:c2:00:06", "ipam": HOST_LOCAL},),
 }

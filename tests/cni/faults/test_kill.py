@@ -32,6 +32,7 @@ COMBINATIONS = [
     ("ptp", "ADD", "GC"),
     ("macvlan", "ADD", "GC after the pod"),
     ("tap", "ADD", "GC after the pod"),
+    ("sbr", "ADD", "GC after the pod"),
     ("host-device", "ADD", "GC"),
     ("host-device", "DEL", "GC"),
 ]

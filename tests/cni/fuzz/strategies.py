@@ -47,6 +47,7 @@ NETCONFS: dict[str, Conf] = {
     "macvlan": {"master": "lo", "mode": "bridge", "mtu": 0, "mac": "c2:c2:c2:c2:00:04", "ipam": HOST_LOCAL},
     "host-device": {"device": "m0", "hwaddr": "c2:c2:c2:c2:00:08", "kernelpath": "/sys/devices/virtual",
                     "pciBusID": "", "runtimeConfig": {"deviceID": ""}, "ipam": HOST_LOCAL, "prevResult": RESULT},
+    "sbr": {"table": 200, "prevResult": RESULT},
     "tap": {"multiQueue": False, "mtu": 1400, "mac": "c2:c2:c2:c2:00:06", "owner": 1000, "group": 1000, "bridge": "",
             "args": {}, "runtimeConfig": {"mac": "c2:c2:c2:c2:00:07"}, "ipam": HOST_LOCAL},
     "tuning": {"sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "1"}, "mtu": 1400, "mac": "c2:c2:c2:c2:00:05",

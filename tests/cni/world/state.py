@@ -3,6 +3,7 @@
     node/links/cni0                         bridge
     node/links/cni0/mtu                     1500
     node/links/cni0/addresses               ["10.9.0.1/24 brd 10.9.0.255 global"]
+    p1/policy                               ["0:\tfrom all lookup local", ...]
     p1/routes                               ["{'dst': 'default', 'gateway': '10.9.0.1', 'dev': 'eth0'}"]
     p1/sysctls/ipv4/conf/eth0/arp_notify    1
     rules/ip nat/POSTROUTING                ["-s 10.9.0.2/32 ... -j CNI-15040b88c1acd4287d331aac"]
@@ -63,6 +64,7 @@ def comparable(snapshot: dict[str, Any]) -> State:
 def flatten_netns(netns: dict[str, Any]) -> State:
     """One namespace's links, routes, queueing and sysctls as path -> value."""
     flat: State = {"routes": [str(route) for route in map(stable_route, netns["routes"]) if route]}
+    flat["policy"] = netns["policy"]
     for link in netns["links"]:
         flat[f"links/{link['ifname']}"] = link.get("linkinfo", {}).get("info_kind", "no kind")
         flat |= {f"links/{link['ifname']}/{key}": value for key, value in stable_link(link).items()}

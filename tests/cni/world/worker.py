@@ -212,6 +212,7 @@ def network_state(with_sysctls: bool) -> dict[str, Any]:
     return {
         "links": addresses,
         "routes": routes,
+        "policy": [line for family in ("-4", "-6") for line in output("ip", family, "rule").splitlines()],
         "qdiscs": queueing,
         "filters": ingress_filters(queueing),
         "vlans": bridge_vlans(addresses),

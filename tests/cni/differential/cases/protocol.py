@@ -26,6 +26,7 @@ PLAIN: dict[str, Conf] = {
     "macvlan": netconf("macvlan", master="m0", ipam=host_local()),
     "tap": netconf("tap", ipam=host_local()),
     "host-device": netconf("host-device", device="m0", ipam=host_local()),
+    "sbr": netconf("sbr", prevResult=RESULT),
     "portmap": netconf("portmap", prevResult=RESULT),
     "tuning": netconf("tuning", prevResult=RESULT),
     "bandwidth": netconf("bandwidth", prevResult=RESULT),

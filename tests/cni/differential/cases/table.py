@@ -12,6 +12,7 @@ from tests.cni.differential.cases import (
     portmap,
     protocol,
     results,
+    routing,
     static,
     verbs,
     versions,
@@ -31,4 +32,5 @@ ALL_CASES: tuple[Case, ...] = (
     *devices.cases(),
     *portmap.cases(),
     *meta.cases(),
+    *routing.cases(),
 )

@@ -54,6 +54,7 @@ def lives(version: str | None) -> dict[str, tuple[Step, ...]]:
         "tap": life("tap", conf("tap", ipam=ROUTED)),
         "host-device": (MASTER, *life("host-device", conf("host-device", device="m0", ipam=ROUTED))),
         "host-device-layer2": (MASTER, *life("host-device", conf("host-device", device="m0"))),
+        "sbr": chain("sbr", version),
         "portmap": chain("portmap", version, **PORTS),
         "tuning": chain("tuning", version, sysctl={"net.ipv4.conf.IFNAME.arp_filter": "1"}, mtu=1400),
         "bandwidth": chain("bandwidth", version, ingressRate=8000000, ingressBurst=8000000),

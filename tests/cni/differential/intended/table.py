@@ -12,9 +12,10 @@ from tests.cni.differential.intended.chained import CHAINED
 from tests.cni.differential.intended.entry import Intended
 from tests.cni.differential.intended.node import NODE
 from tests.cni.differential.intended.podlinks import POD_LINKS
+from tests.cni.differential.intended.routing import ROUTING
 from tests.cni.differential.twin import Difference
 
-INTENDED: tuple[Intended, ...] = (*NODE, *CHAINED, *POD_LINKS)
+INTENDED: tuple[Intended, ...] = (*NODE, *CHAINED, *POD_LINKS, *ROUTING)
 
 
 def explain(difference: Difference, table: tuple[Intended, ...] = INTENDED) -> Intended | None:

@@ -1,0 +1,100 @@
+"""Deliberate differences of the plugin that changes the ways out of a pod: sbr."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.cni.differential.intended.entry import Intended
+
+
+def adds_a_route(official: Any, ours: Any) -> bool:
+    """Whether ours are the official plugin's routes, and the one whose next hop is in no address's subnet."""
+    return bool(sorted([*official, "{'dev': 'eth0', 'dst': '10.60.0.0/16', 'gateway': '169.254.1.1'}"]) == ours)
+
+
+def without_our_rule(official: Any, ours: Any) -> bool:
+    """Whether a rule of the pod's address is the only thing that ours lacks."""
+    return bool([line for line in official if "\tfrom 10.9.0.2 lookup " not in line] == ours)
+
+
+ROUTING: tuple[Intended, ...] = (
+    Intended(
+        "sbr says that the namespace is gone",
+        "the official plugin makes an empty file of that name first",
+        ("protocol-sbr-netns-missing",),
+        ours="failed to Statfs ..?/run/netns/gone.*no such file or directory",
+    ),
+    Intended(
+        "DEL of sbr needs no namespace",
+        "the rules have gone with it; and whatever the netconf says by now, a pod can be deleted",
+        ("protocol-sbr-netns-missing", "sbr-del-*", "sbr-table-text"),
+        ("* DEL sbr",),
+        ("exit", "stdout"),
+        "^0?$",
+    ),
+    Intended(
+        "a route that no table takes stays",
+        "its next hop is in no subnet of the interface's addresses; the official plugin deletes it without a copy",
+        ("sbr-far-gateway",),
+        paths=("p1/routes",),
+        relation=adds_a_route,
+    ),
+    Intended(
+        "a table is a number that the kernel takes",
+        "the official plugin lets the rule lead to table 1 instead, and DEL does not find it",
+        ("sbr-table-zero", "sbr-table-negative", "sbr-table-too-large"),
+        paths=("exit", "stdout"),
+        ours="^1$|invalid table",
+    ),
+    Intended(
+        "no rule to table 1",
+        "see above",
+        ("sbr-table-zero", "sbr-table-negative", "sbr-table-too-large"),
+        paths=("p1/policy",),
+        relation=without_our_rule,
+    ),
+    Intended(
+        "a table with somebody else's routes is left alone",
+        "the official plugin looks for rules alone, and mixes both",
+        ("sbr-table-with-routes",),
+        paths=("p1/policy", "p1/routes"),
+        ours="lookup 101|'table': '101'",
+    ),
+    Intended(
+        "an sbr that fails leaves no rule",
+        "the official plugin leaves what it made until then",
+        ("sbr-gateway-out-of-reach",),
+        paths=("p1/policy",),
+        relation=without_our_rule,
+    ),
+    Intended(
+        "sbr says what the kernel says",
+        "its own explanation stands behind the error's name",
+        ("sbr-gateway-out-of-reach",),
+        ours="network is unreachable [(]Nexthop has invalid gateway[)]",
+    ),
+    Intended(
+        "DEL removes the rules of an interface that is gone",
+        "the result tells its addresses",
+        ("sbr-del-after-interface-is-gone",),
+        ("* DEL sbr",),
+        ("p1/policy",),
+        relation=without_our_rule,
+    ),
+    Intended(
+        "DEL removes rules of its own shape",
+        "with a further condition they are somebody else's",
+        ("sbr-del-leaves-other-rules",),
+        ("* DEL sbr",),
+        ("p1/policy",),
+        "from 10.9.0.2 to 10.1.0.0/16 lookup 7",
+    ),
+    Intended(
+        "CHECK looks for the rules",
+        "the official CHECK looks at nothing, not even at the netconf",
+        ("sbr-*",),
+        ("* CHECK sbr",),
+        ("exit", "stdout"),
+        "^1$|No rule for source|must be called as chained|invalid table|cannot unmarshal",
+    ),
+)
