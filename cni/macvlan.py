@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from cni.lib import ipam, links, sublink, verify
 from cni.lib.args import parse_args
-from cni.lib.errors import PLUGIN_NOT_AVAILABLE, CniError
+from cni.lib.errors import CniError
 from cni.lib.gojson import JsonTypeError
 from cni.lib.netlink import U32, NetlinkSocket, attribute, attribute_u32, parse_attributes
 from cni.lib.netns import open_netns
@@ -143,12 +143,7 @@ def gc(call: Call) -> None:
 def status(call: Call) -> None:
     """Ready when the master is there and the IPAM plugin is ready."""
     config = Config(call)
-    if not config.in_container:
-        with NetlinkSocket() as host:
-            try:
-                config.find_master(host)
-            except CniError as error:
-                raise CniError(f'master "{config.master}": {error.msg}', PLUGIN_NOT_AVAILABLE) from None
+    sublink.require_master(config.master, config.in_container, config.mtu)
     ipam.forward(call)
 
 

@@ -155,7 +155,7 @@ def merge_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 NET_CONF = dict.fromkeys(("capabilities", "dns", "ipam", "prevResult"), "NetConf.")
 BANDWIDTH_ENTRY = dict.fromkeys(("ingressRate", "ingressBurst", "egressRate", "egressBurst"), "BandwidthEntry.")
 EMBEDDED = {
-    **dict.fromkeys(("NetConf", "TuningConf", "PortMapConf", "FirewallNetConf"), NET_CONF),
+    **dict.fromkeys(("NetConf", "TuningConf", "PortMapConf", "FirewallNetConf", "VRFNetConf"), NET_CONF),
     "PluginConf": {**NET_CONF, **BANDWIDTH_ENTRY},
     "IPAMConfig": dict.fromkeys(("subnet", "rangeStart", "rangeEnd", "gateway"), "Range."),
 }

@@ -21,13 +21,13 @@ SETTLE_SECONDS = 10
 SETTLE_POLL_SECONDS = 0.02
 
 
-def ipam_type(call: Call) -> str:
+def ipam_type(call: Call, complaint: str = "failed to load netconf") -> str:
     """The IPAM plugin's name, empty for an interface without addresses. Raises CniError."""
     try:
         section = call.fields().child("ipam", "IPAM", "types.IPAM")
         return section.text("type") if section else ""
     except JsonTypeError as error:
-        raise CniError(f"failed to load netconf: {error}") from None
+        raise CniError(f"{complaint}: {error}") from None
 
 
 def needs_interface(call: Call) -> bool:
@@ -87,6 +87,11 @@ def assign(call: Call, netns: Netns, result: Result, rollback: Rollback, notify:
     `notify` are switches of that interface which are set first, where the kernel has them: to announce the addresses.
     """
     reserve(call, result, rollback)
+    configure(call, netns, result, notify)
+
+
+def configure(call: Call, netns: Netns, result: Result, notify: tuple[str, ...]) -> None:
+    """Put the addresses of `result` on its only interface, as `assign` does."""
     with netns:
         for setting in notify:
             sysctl.try_write(setting.replace("IFNAME", call.ifname), "1")

@@ -15,6 +15,10 @@ RTA_CACHEINFO = 12
 RTA_EXPIRES = 23
 RTA_NH_ID = 30  # the next hop's own attributes come along with its number, and the kernel takes one or the other
 OF_THE_MOMENT = (addresses.RTA_TABLE, RTA_CACHEINFO, RTA_EXPIRES, RTA_NH_ID)
+RTNH_F_ONLINK = 4
+UNREACHABLE = (addresses.ENETUNREACH, addresses.EHOSTUNREACH)
+RTPROT_KERNEL = 2
+OF_THE_KERNEL = (RTPROT_KERNEL, addresses.RTPROT_RA)  # they come with addresses and router advertisements
 LINK_LOCAL = b"\xfe\x80"
 EEXIST = 17
 
@@ -54,11 +58,11 @@ class KeptRoute:
         """Whether it leads to fe80::/64, or to what is within."""
         return self._attributes.get(addresses.RTA_DST, b"")[:2] == LINK_LOCAL
 
-    def message(self, table: int) -> bytes:
-        """The body of a route message that puts it into `table`, or takes it from there."""
+    def message(self, table: int, flags: int = 0) -> bytes:
+        """The body of a route message that puts it into `table`, or takes it from there; `flags` are RTNH_F_*."""
         of_family, dst_len, src_len, tos, _, protocol, scope, kind, _ = self._header
         small_table = table if table < 256 else addresses.RT_TABLE_UNSPEC
-        body = addresses.RTMSG.pack(of_family, dst_len, src_len, tos, small_table, protocol, scope, kind, 0)
+        body = addresses.RTMSG.pack(of_family, dst_len, src_len, tos, small_table, protocol, scope, kind, flags)
         body += b"".join(attribute(kind, value) for kind, value in self._attributes.items())
         return body + (attribute_u32(addresses.RTA_TABLE, table) if table > 255 else b"")
 
@@ -71,8 +75,17 @@ def list_kept(netlink: NetlinkSocket, index: int) -> list[KeptRoute]:
 
 
 def put(netlink: NetlinkSocket, route: KeptRoute, table: int) -> None:
-    """Put a route into a table, in the place of one to the same destination. Raises NetlinkError."""
-    netlink.request(addresses.RTM_NEWROUTE, route.message(table), NLM_F_CREATE | NLM_F_REPLACE)
+    """Put a route into a table, in the place of one to the same destination. Raises NetlinkError.
+
+    The kernel lets no route in whose next hop it cannot reach by another one. Where it was, it may have got in before
+    that one was taken away, as ptp does; so it is let in as one whose next hop is on the link.
+    """
+    try:
+        netlink.request(addresses.RTM_NEWROUTE, route.message(table), NLM_F_CREATE | NLM_F_REPLACE)
+    except NetlinkError as error:
+        if error.errno not in UNREACHABLE or route.gateway is None:
+            raise
+        netlink.request(addresses.RTM_NEWROUTE, route.message(table, RTNH_F_ONLINK), NLM_F_CREATE | NLM_F_REPLACE)
 
 
 def take(netlink: NetlinkSocket, route: KeptRoute, table: int) -> None:
@@ -91,8 +104,13 @@ class KeptConfiguration:
         self._addresses = addresses.list_addresses(netlink, index)
         self._routes = list_kept(netlink, index)
 
-    def restore(self, netlink: NetlinkSocket, index: int, with_routes: bool) -> None:
-        """Give them back, as far as the kernel has not done so. An interface that is down cannot have routes."""
+    def restore(
+        self, netlink: NetlinkSocket, index: int, with_routes: bool, table: int = addresses.RT_TABLE_MAIN
+    ) -> None:
+        """Give them back, the routes in `table`, as far as the kernel has not done so.
+
+        An interface that is down cannot have routes. Raises NetlinkError.
+        """
         for address in self._addresses:
             if address.scope == addresses.RT_SCOPE_UNIVERSE:
                 try:
@@ -101,5 +119,5 @@ class KeptConfiguration:
                     if error.errno != EEXIST:
                         raise
         for route in self._routes if with_routes else ():
-            if route.protocol != addresses.RTPROT_RA and not route.is_link_local:
-                put(netlink, route, addresses.RT_TABLE_MAIN)
+            if route.protocol not in OF_THE_KERNEL and not route.is_link_local:
+                put(netlink, route, table)

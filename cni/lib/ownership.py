@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from cni.lib.lean import sha512
 from cni.lib.links import IFLA_IFALIAS, Link
-from cni.lib.netlink import attribute_text, text
+from cni.lib.netlink import attribute_text
+from cni.lib.netlink import text as decode
 from cni.lib.skel import Attachment
 
 PREFIX = "udplane "
@@ -40,12 +41,17 @@ def label(network: str, attachment: Attachment) -> str:
 
 def label_attribute(network: str, attachment: Attachment) -> bytes:
     """The attribute that writes the label on a link."""
-    return attribute_text(IFLA_IFALIAS, label(network, attachment))
+    return alias_attribute(label(network, attachment))
+
+
+def alias_attribute(text: str) -> bytes:
+    """The attribute that writes any label on a link."""
+    return attribute_text(IFLA_IFALIAS, text)
 
 
 def alias(link: Link) -> str:
     """What is written on a link, empty if nothing is."""
-    return text(link.attributes.get(IFLA_IFALIAS, b""))
+    return decode(link.attributes.get(IFLA_IFALIAS, b""))
 
 
 def may_be(link: Link, network: str, attachment: Attachment) -> bool:

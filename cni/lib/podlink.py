@@ -19,12 +19,16 @@ from cni.lib.types import Interface
 
 
 class PodLink:
-    """The call's link. `kind` is what the kernel calls it, `noun` what the messages do."""
+    """The call's link. `kind` is what the kernel calls it, `noun` what the messages do.
 
-    def __init__(self, call: Call, kind: str, noun: str = "") -> None:
+    `taken` begins the message when its name is taken; by default it is about renaming.
+    """
+
+    def __init__(self, call: Call, kind: str, noun: str = "", taken: str = "") -> None:
         self._call = call
         self._kind = kind
         self._noun = noun or kind
+        self._taken = taken or f'failed to rename {self._noun} to "{call.ifname}"'
         self._attachment = Attachment(call.container_id, call.ifname)
         self.temporary_name = veth.host_name(call.name, self._attachment)
 
@@ -48,13 +52,15 @@ class PodLink:
         """Give the new link its name and its label. Raises CniError."""
         call = self._call
         rollback.push(lambda: self.remove(netns, self.temporary_name))
+        if "%" in call.ifname:  # which the kernel would replace by a number
+            raise CniError(f"{self._taken}: invalid argument")
         with netns.netlink() as inside:
             made = links.get_link(inside, self.temporary_name)
             label = ownership.label_attribute(call.name, self._attachment)
             try:
                 links.set_link(inside, made.index, attribute_text(links.IFLA_IFNAME, call.ifname), label)
             except NetlinkError as error:
-                raise CniError(f'failed to rename {self._noun} to "{call.ifname}": {error}') from error
+                raise CniError(f"{self._taken}: {error}") from error
         rollback.push(lambda: self.remove(netns, call.ifname))
         return Interface(call.ifname, made.mac, call.netns)
 

@@ -14,10 +14,12 @@ MODULES = {
     "bandwidth": "bandwidth",
     "bridge": "bridge",
     "dhcp": "dhcp",
+    "dummy": "dummy",
     "firewall": "firewall",
     "flannel": "flannel",
     "host-device": "host_device",
     "host-local": "host_local",
+    "ipvlan": "ipvlan",
     "loopback": "loopback",
     "macvlan": "macvlan",
     "portmap": "portmap",
@@ -26,6 +28,8 @@ MODULES = {
     "static": "static",
     "tap": "tap",
     "tuning": "tuning",
+    "vlan": "vlan",
+    "vrf": "vrf",
 }
 
 

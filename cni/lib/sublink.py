@@ -7,7 +7,7 @@ namespace and made in the pod's.
 from __future__ import annotations
 
 from cni.lib import addresses, links
-from cni.lib.errors import CniError
+from cni.lib.errors import PLUGIN_NOT_AVAILABLE, CniError
 from cni.lib.ip import AF_INET, AF_INET6
 from cni.lib.netlink import NetlinkSocket, attribute_u32
 from cni.lib.netns import open_netns
@@ -24,6 +24,24 @@ def find_master(netlink: NetlinkSocket, name: str) -> links.Link:
     if master is None:
         raise CniError("Link not found")
     return master
+
+
+def look_up_master(netlink: NetlinkSocket, name: str) -> links.Link:
+    """The interface of that name, in the words of ipvlan and vlan. Raises CniError."""
+    master = links.find_link(netlink, name) if name else None
+    if master is None:
+        raise CniError(f'failed to lookup master "{name}": Link not found')
+    return master
+
+
+def require_master(name: str, in_container: bool, mtu: int) -> None:
+    """For STATUS: a master on the node has to be there, and fit. Raises CniError with the code that says so."""
+    if not in_container:
+        with NetlinkSocket() as host:
+            try:
+                check_mtu(mtu, find_master(host, name))
+            except CniError as error:
+                raise CniError(f'master "{name}": {error.msg}', PLUGIN_NOT_AVAILABLE) from None
 
 
 def _default_route_link(netlink: NetlinkSocket) -> links.Link | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 CURRENT = VERSIONS[-1]
 # A plugin that is not here speaks them all. These amend the result of another, which older results have no room for.
-SPOKEN_SINCE = {"bandwidth": "0.3.0", "firewall": "0.4.0"}
+SPOKEN_SINCE = {"bandwidth": "0.3.0", "firewall": "0.4.0", "vrf": "0.3.1"}
 
 
 def at_least(version: str, floor: str) -> bool:

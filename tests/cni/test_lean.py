@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 DEAR = ["os", "json", "re", "enum", "socket", "subprocess", "contextlib", "collections", "typing", "ctypes", "hashlib",
         "threading", "functools", "ipaddress", "argparse", "dataclasses", "logging", "random"]  # fmt: skip
 CONF = (
-    '{"cniVersion": "1.0.0", "name": "n", "ipam": {"addresses": [{"address": "10.1.2.3/24"}], "subnet": "10.0.0.0/24"}}'
+    '{"cniVersion": "1.0.0", "name": "n", "vrfname": "v",'
+    ' "ipam": {"addresses": [{"address": "10.1.2.3/24"}], "subnet": "10.0.0.0/24"}}'
 )
 
 LOADED = """
@@ -42,10 +43,12 @@ def run(plugin: str, hidden: tuple[str, ...] = ()) -> tuple[str, str]:
     [
         "bandwidth",
         "bridge",
+        "dummy",
         "firewall",
         "flannel",
         "host-device",
         "host-local",
+        "ipvlan",
         "loopback",
         "macvlan",
         "portmap",
@@ -54,6 +57,8 @@ def run(plugin: str, hidden: tuple[str, ...] = ()) -> tuple[str, str]:
         "static",
         "tap",
         "tuning",
+        "vlan",
+        "vrf",
     ],
 )
 def test_no_dear_module_is_imported(plugin: str) -> None:

@@ -54,6 +54,7 @@ def test_macvlan_add_that_fails_leaves_nothing(master: World) -> None:
     refused(master, "ADD", {**MACVLAN, "ipam": {"type": "host-local"}})
     refused(master, "ADD", {**MACVLAN, "mode": "other"})
     refused(master, "ADD", {**MACVLAN, "mac": "x"})
+    refused(master, "ADD", MACVLAN, CNI_IFNAME="eth%d")
     assert [link["ifname"] for link in json.loads(master.sh("ip -j link", pod="p1"))] == ["lo"]
     assert reservations(master) == []
     result = call(master, "ADD", MACVLAN)

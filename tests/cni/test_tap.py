@@ -49,6 +49,8 @@ def test_tap_add_that_fails_leaves_nothing(node: World) -> None:
         refused(node, "ADD", {**TAP, **keys})
         assert pod_links(node) == ["lo"]
         assert reservations(node) == []
+    refused(node, "ADD", TAP, CNI_IFNAME="eth%d")
+    assert pod_links(node) == ["lo"]
 
 
 def test_tap_leaves_an_interface_that_is_there(node: World) -> None:

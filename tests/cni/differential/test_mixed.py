@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.cni.differential.cases.protocol import MAY_BE_LACKING
 from tests.cni.differential.scenario import DUAL_STACK, Conf, host_local, netconf
+from tests.cni.world.kernel import require_kernel
 from tests.cni.world.state import State, comparable, differences, without_counters
 from tests.cni.world.world import (
     BIN_DIR,
@@ -40,6 +42,10 @@ CHAINS: dict[str, tuple[Conf, ...]] = {
     "bridge-0.3.1": (netconf("bridge", "0.3.1", isGateway=True, ipMasq=True, ipam=host_local()),),
     "ptp": (netconf("ptp", ipMasq=True, ipam=host_local()),),
     "macvlan": (netconf("macvlan", master="m0", ipam=host_local()),),
+    "vlan": (netconf("vlan", master="m0", vlanId=5, ipam=host_local()),),
+    "ipvlan": (netconf("ipvlan", master="m0", ipam=host_local()),),
+    "dummy": (netconf("dummy", ipam=host_local()),),
+    "vrf": (BRIDGE, netconf("vrf", vrfname="blue")),
     "tap": (netconf("tap", ipam=host_local()),),
     "host-device": (netconf("host-device", device="m0", ipam=host_local()),),
     "portmap": (DUAL_BRIDGE, netconf("portmap", **PORTS)),
@@ -94,6 +100,7 @@ def warmed_up(node: World, makers: tuple[str, str], chain: tuple[Conf, ...]) -> 
     for maker in makers:
         if maker != "udplane":
             require_world(Path(MAKERS[maker]))
+    require_kernel(node, *(kind for kind in MAY_BE_LACKING if kind in {conf["type"] for conf in chain}))
     node.reset("p1")
     node.sh("ip link add m0 type veth peer name m1; ip link set m0 up; ip link set m1 up")
     for maker in makers:

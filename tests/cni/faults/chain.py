@@ -114,6 +114,10 @@ CHAINS: dict[str, tuple[Conf, ...]] = {
     "ptp": ({"type": "ptp", "ipMasq": True, "ipam": HOST_LOCAL},),
     "macvlan": ({"type": "macvlan", "master": "m0", "ipam": HOST_LOCAL},),
     "host-device": ({"type": "host-device", "device": "m0", "ipam": HOST_LOCAL},),
+    "vlan": ({"type": "vlan", "master": "m0", "vlanId": 5, "ipam": HOST_LOCAL},),
+    "ipvlan": ({"type": "ipvlan", "master": "m0", "ipam": HOST_LOCAL},),
+    "dummy": ({"type": "dummy", "ipam": HOST_LOCAL},),
+    "vrf": (BRIDGE, {"type": "vrf", "vrfname": "blue"}),
     "sbr": (BRIDGE, {"type": "sbr"}),
     "tap": ({"type": "tap", "mac": "c2:c2:c2:c2:00:06", "ipam": HOST_LOCAL},),
 }

@@ -24,6 +24,10 @@ PLAIN: dict[str, Conf] = {
     "loopback": netconf("loopback"),
     "ptp": netconf("ptp", ipam=host_local()),
     "macvlan": netconf("macvlan", master="m0", ipam=host_local()),
+    "vlan": netconf("vlan", master="m0", vlanId=5, ipam=host_local()),
+    "ipvlan": netconf("ipvlan", master="m0", ipam=host_local()),
+    "dummy": netconf("dummy", ipam=host_local()),
+    "vrf": netconf("vrf", vrfname="blue", prevResult=RESULT),
     "tap": netconf("tap", ipam=host_local()),
     "host-device": netconf("host-device", device="m0", ipam=host_local()),
     "sbr": netconf("sbr", prevResult=RESULT),
@@ -32,6 +36,10 @@ PLAIN: dict[str, Conf] = {
     "bandwidth": netconf("bandwidth", prevResult=RESULT),
     "firewall": netconf("firewall", prevResult=RESULT),
 }
+
+ON_A_LINK = ("macvlan", "vlan", "ipvlan", "host-device")
+MAY_BE_LACKING = ("vlan", "ipvlan", "dummy", "vrf")
+"""Plugins whose kind of link a kernel may lack."""
 
 BAD_VALUES: dict[str, dict[str, Any]] = {
     "id-empty": {"CNI_CONTAINERID": ""},
@@ -81,30 +89,37 @@ BAD_TYPES: dict[str, tuple[Conf, tuple[str, ...]]] = {
 def cases() -> Iterator[Case]:
     """Every check of the protocol, on every plugin."""
     for kind, conf in PLAIN.items():
-        setting = (MASTER,) if kind in ("macvlan", "host-device") else ()
-        name = f"protocol-{kind}"
-        yield Case(f"{name}-version", Call(kind, "VERSION", conf))
-        yield Case(f"{name}-no-command", Call(kind, "", conf))
-        yield Case(f"{name}-unknown-command", Call(kind, "add", conf))
-        for variation, env in BAD_VALUES.items():
-            yield Case(f"{name}-{variation}", *setting, add(kind, conf, **env), delete(kind, conf, **env))
-        for variation, text in BAD_INPUT.items():
-            yield Case(f"{name}-input-{variation}", *setting, add(kind, text), delete(kind, text))
-        for variation, (keys, kinds) in BAD_TYPES.items():
-            if kind in kinds:
-                yield Case(f"{name}-type-of-{variation}", *setting, add(kind, conf | keys), check(kind, conf | keys),
-                           delete(kind, conf | keys))  # fmt: skip
-        yield Case(f"{name}-too-old", check(kind, conf | {"cniVersion": "0.3.1"}), Call(kind, "GC", conf),
-                   Call(kind, "STATUS", conf))  # fmt: skip
-        yield Case(f"{name}-gc", Call(kind, "GC", conf | {"cniVersion": "1.1.0", "cni.dev/valid-attachments": []}))
-        yield Case(f"{name}-status", Call(kind, "STATUS", conf | {"cniVersion": "1.1.0"}))
-        yield Case(f"{name}-status-ready", *setting, Call(kind, "STATUS", conf | {"cniVersion": "1.1.0"}))
-        yield Case(f"{name}-netns-missing", *setting, add(kind, conf, CNI_NETNS="/run/netns/gone"),
-                   delete(kind, conf, CNI_NETNS="/run/netns/gone"), delete(kind, conf, CNI_NETNS=""))  # fmt: skip
-        yield Case(f"{name}-netns-own", *setting, add(kind, conf, CNI_NETNS="/proc/self/ns/net"))
-        yield Case(f"{name}-args-malformed", *setting, add(kind, conf, CNI_ARGS="A=B=C"), delete(kind, conf))
-        yield Case(f"{name}-args-unknown", *setting, add(kind, conf, CNI_ARGS="FOO=bar"), delete(kind, conf))
-        yield Case(f"{name}-keys-in-capitals", *setting, add(kind, capitalised(conf)), delete(kind, capitalised(conf)))
+        for case in cases_of(kind, conf):
+            case.needs = (kind,) if kind in MAY_BE_LACKING else ()
+            yield case
+
+
+def cases_of(kind: str, conf: Conf) -> Iterator[Case]:
+    """Every check of the protocol, on one plugin."""
+    setting = (MASTER,) if kind in ON_A_LINK else ()
+    name = f"protocol-{kind}"
+    yield Case(f"{name}-version", Call(kind, "VERSION", conf))
+    yield Case(f"{name}-no-command", Call(kind, "", conf))
+    yield Case(f"{name}-unknown-command", Call(kind, "add", conf))
+    for variation, env in BAD_VALUES.items():
+        yield Case(f"{name}-{variation}", *setting, add(kind, conf, **env), delete(kind, conf, **env))
+    for variation, text in BAD_INPUT.items():
+        yield Case(f"{name}-input-{variation}", *setting, add(kind, text), delete(kind, text))
+    for variation, (keys, kinds) in BAD_TYPES.items():
+        if kind in kinds:
+            yield Case(f"{name}-type-of-{variation}", *setting, add(kind, conf | keys), check(kind, conf | keys),
+                       delete(kind, conf | keys))  # fmt: skip
+    yield Case(f"{name}-too-old", check(kind, conf | {"cniVersion": "0.3.1"}), Call(kind, "GC", conf),
+               Call(kind, "STATUS", conf))  # fmt: skip
+    yield Case(f"{name}-gc", Call(kind, "GC", conf | {"cniVersion": "1.1.0", "cni.dev/valid-attachments": []}))
+    yield Case(f"{name}-status", Call(kind, "STATUS", conf | {"cniVersion": "1.1.0"}))
+    yield Case(f"{name}-status-ready", *setting, Call(kind, "STATUS", conf | {"cniVersion": "1.1.0"}))
+    yield Case(f"{name}-netns-missing", *setting, add(kind, conf, CNI_NETNS="/run/netns/gone"),
+               delete(kind, conf, CNI_NETNS="/run/netns/gone"), delete(kind, conf, CNI_NETNS=""))  # fmt: skip
+    yield Case(f"{name}-netns-own", *setting, add(kind, conf, CNI_NETNS="/proc/self/ns/net"))
+    yield Case(f"{name}-args-malformed", *setting, add(kind, conf, CNI_ARGS="A=B=C"), delete(kind, conf))
+    yield Case(f"{name}-args-unknown", *setting, add(kind, conf, CNI_ARGS="FOO=bar"), delete(kind, conf))
+    yield Case(f"{name}-keys-in-capitals", *setting, add(kind, capitalised(conf)), delete(kind, capitalised(conf)))
 
 
 def capitalised(conf: Conf) -> str:

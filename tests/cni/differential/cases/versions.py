@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tests.cni.differential.cases.protocol import MASTER
+from tests.cni.differential.cases.protocol import MASTER, MAY_BE_LACKING
 from tests.cni.differential.scenario import (
     DUAL_STACK,
     Case,
@@ -51,6 +51,10 @@ def lives(version: str | None) -> dict[str, tuple[Step, ...]]:
         "loopback": life("loopback", conf("loopback"), CNI_IFNAME="lo"),
         "ptp": life("ptp", conf("ptp", ipam=ROUTED)),
         "macvlan": (MASTER, *life("macvlan", conf("macvlan", master="m0", ipam=ROUTED))),
+        "dummy": life("dummy", conf("dummy", ipam=ROUTED)),
+        "vlan": (MASTER, *life("vlan", conf("vlan", master="m0", vlanId=5, ipam=ROUTED))),
+        "ipvlan": (MASTER, *life("ipvlan", conf("ipvlan", master="m0", ipam=ROUTED))),
+        "vrf": chain("vrf", version, vrfname="blue"),
         "tap": life("tap", conf("tap", ipam=ROUTED)),
         "host-device": (MASTER, *life("host-device", conf("host-device", device="m0", ipam=ROUTED))),
         "host-device-layer2": (MASTER, *life("host-device", conf("host-device", device="m0"))),
@@ -66,4 +70,5 @@ def cases() -> Iterator[Case]:
     """Each life in each version."""
     for version in VERSIONS:
         for name, steps in lives(version).items():
-            yield Case(f"version-{version or 'none'}-{name}", *steps)
+            needs = (name,) if name in MAY_BE_LACKING else ()
+            yield Case(f"version-{version or 'none'}-{name}", *steps, needs=needs)

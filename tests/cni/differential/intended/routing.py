@@ -1,10 +1,10 @@
-"""Deliberate differences of the plugin that changes the ways out of a pod: sbr."""
+"""Deliberate differences of the plugins that change the ways out of a pod: sbr and vrf."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tests.cni.differential.intended.entry import Intended
+from tests.cni.differential.intended.entry import GONE, Intended
 
 
 def adds_a_route(official: Any, ours: Any) -> bool:
@@ -96,5 +96,37 @@ ROUTING: tuple[Intended, ...] = (
         ("* CHECK sbr",),
         ("exit", "stdout"),
         "^1$|No rule for source|must be called as chained|invalid table|cannot unmarshal",
+    ),
+    # vrf
+    Intended(
+        "a VRF says whose it is",
+        "so that a stale path of a namespace costs another pod nothing",
+        ("vrf-*", "version-*-vrf"),
+        paths=("p1/links/*/ifalias",),
+        ours="^udplane pod/container-p1/(blue|red)$",
+    ),
+    Intended(
+        "a VRF takes all routes along",
+        "the official plugin fails at one whose next hop cannot be reached any more, and leaves the rest undone",
+        ("vrf-ptp",),
+        ("* ADD vrf", "* CHECK vrf", "* DEL vrf"),
+        ("exit", "stdout", "p1/routes"),
+        "^0?$|10.50.0.0/16|cniVersion",
+    ),
+    Intended(
+        "a vrf that fails leaves no VRF",
+        "the official plugin leaves the one that it made, and DEL fails without the interface",
+        ("vrf-interface-*", "vrf-del-after-interface-is-gone"),
+        ("* ADD vrf", "* DEL vrf"),
+        ("p1/links/blue",),
+        GONE,
+    ),
+    Intended(
+        "DEL of vrf needs no interface",
+        "the interface may be gone first",
+        ("vrf-interface-missing", "vrf-del-after-interface-is-gone"),
+        ("* DEL vrf",),
+        ("exit", "stdout"),
+        "^0?$",
     ),
 )
