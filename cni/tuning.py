@@ -10,7 +10,7 @@ found in the sysctl's name.
 
 from __future__ import annotations
 
-from cni.lib import links, sysctl, veth
+from cni.lib import links, sysctl
 from cni.lib.args import parse_args
 from cni.lib.errors import CniError, describe
 from cni.lib.gojson import Fields, JsonSyntaxError, JsonTypeError, dumps, kind, loads, lookup
@@ -19,6 +19,7 @@ from cni.lib.netns import Netns
 from cni.lib.rollback import Rollback
 from cni.lib.skel import Attachment, Call, Plugin, main
 from cni.lib.store import discard, is_temporary, list_directory, make_directory, read_file, remove, write_atomic
+from cni.lib.tenant import is_anothers
 from cni.lib.types import Result
 
 TYPE_CHECKING = False
@@ -294,7 +295,7 @@ def _restore(call: Call, backup_path: str) -> None:
     saved = _read_backup(backup_path)
     with Netns(call.netns).netlink() as inside:
         link = links.find_link(inside, call.ifname)
-        if saved is not None and link is not None and not veth.belongs_to_another(link, call):
+        if saved is not None and link is not None and not is_anothers(link, call):
             apply(inside, call.ifname, saved)
     discard(backup_path)
 

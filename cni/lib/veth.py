@@ -142,18 +142,6 @@ def _host_end_of(host: NetlinkSocket, call: Call) -> links.Link | None:
     return partner if labelled or told else None
 
 
-def belongs_to_another(pod: links.Link, call: Call) -> bool:
-    """Whether an interface in the call's namespace is labelled, itself or at its host end, as another attachment's."""
-    written = ownership.alias(pod)
-    if not written and pod.kind == "veth" and pod.peer:
-        with NetlinkSocket() as host:
-            partner = links.find_link(host, index=pod.peer)
-        is_partner = partner is not None and partner.kind == "veth" and partner.peer == pod.index
-        written = ownership.alias(partner) if partner is not None and is_partner else ""
-    own = ownership.label(call.name, Attachment(call.container_id, call.ifname))
-    return written.startswith(ownership.PREFIX) and written != own
-
-
 def _tells_of(previous: Result | None, call: Call, partner: links.Link) -> bool:
     """Whether the ADD's result names the pod's interface and this partner. (tuning may have changed MAC addresses.)"""
     interfaces = previous.interfaces if previous else []
