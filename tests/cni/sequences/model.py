@@ -33,7 +33,8 @@ class Attachment:
     pod: str
     container_id: str
     ifname: str
-    port: int
+    number: int
+    """No other has it: its host port and its device follow from it."""
     chain: list[Conf]
     """The configuration of its ADD."""
     life: Life = Life.UNSURE

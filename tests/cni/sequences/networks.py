@@ -50,6 +50,16 @@ def macvlan(_: Random) -> Conf:
     return {"type": "macvlan", "master": MASTER, "ipam": host_local(12, dual_stack=False)}
 
 
+def tap(_: Random) -> Conf:
+    """A pod with a device for a virtual machine."""
+    return {"type": "tap", "mtu": 1400, "ipam": host_local(13)}
+
+
+def host_device(_: Random) -> Conf:
+    """A pod with one of the node's own interfaces; which one, `for_attachment` says."""
+    return {"type": "host-device", "ipam": host_local(14, dual_stack=False)}
+
+
 def flannel(random: Random) -> Conf:
     """The overlay's network; its ranges come from subnet.env."""
     delegate = {"bridge": "cbr0", "isDefaultGateway": True, "hairpinMode": random.random() < 0.5}
@@ -61,8 +71,12 @@ MAIN: dict[str, Callable[[Random], Conf]] = {
     "plain": plain_bridge,
     "routed": ptp,
     "mac": macvlan,
+    "virtual": tap,
+    "device": host_device,
     "overlay": flannel,
 }
+IN_POD = ("mac", "virtual")
+"""Networks whose pods have nothing on the node but a reservation: GC does not reach what is in a pod."""
 RATE = {"ingressRate": 8000000, "ingressBurst": 8000000, "egressRate": 8000000, "egressBurst": 8000000}
 
 
@@ -80,7 +94,9 @@ def chained(random: Random, network: str) -> list[Conf]:
         "promisc": random.random() < 0.5,
         "sysctl": {"net.core.somaxconn": "500"},
     }
-    choice: list[Conf] = [tuning] if network == "mac" else [tuning, portmap, firewall, {"type": "bandwidth", **RATE}]
+    choice: list[Conf] = (
+        [tuning] if network in (*IN_POD, "device") else [tuning, portmap, firewall, {"type": "bandwidth", **RATE}]
+    )
     return [conf for conf in choice if random.random() < 0.4]
 
 
@@ -90,7 +106,14 @@ def random_chain(random: Random, network: str) -> list[Conf]:
     return [{"cniVersion": VERSION, "name": network, **conf} for conf in chain]
 
 
-def with_port(conf: Conf, port: int) -> Conf:
-    """What the runtime adds for a pod with a host port."""
-    mapping = {"hostPort": FIRST_PORT + port, "containerPort": 80, "protocol": "tcp"}
+def device(number: int) -> str:
+    """The node's interface for the attachment of that number."""
+    return f"hd{number}"
+
+
+def for_attachment(conf: Conf, number: int) -> Conf:
+    """What differs from attachment to attachment: the host port, the node's interface."""
+    if conf["type"] == "host-device":
+        return {**conf, "device": device(number)}
+    mapping = {"hostPort": FIRST_PORT + number, "containerPort": 80, "protocol": "tcp"}
     return {**conf, "runtimeConfig": {"portMappings": [mapping]}} if conf["type"] == "portmap" else conf

@@ -43,6 +43,7 @@ class Sequence:
         self.chains = {name: networks.random_chain(self.random, name) for name in networks.MAIN}
         self.boots = 0
         self.strangers: set[str] = set()
+        self.devices: set[str] = set()
         self._boot()
 
     def _boot(self) -> None:
@@ -77,7 +78,7 @@ class Sequence:
         )
         plugin = [f"{BIN_DIR}/{conf['type']}"]
         command = ["timeout", "-s", "KILL", f"{kill_after:.4f}", *plugin] if kill_after else plugin
-        done = self.world.run(*command, env=env, stdin=json.dumps(networks.with_port(conf, one.port)))
+        done = self.world.run(*command, env=env, stdin=json.dumps(networks.for_attachment(conf, one.number)))
         if kill_after:
             self.world.sh(IDLE)
         return done
@@ -134,11 +135,19 @@ class Sequence:
         if not free:
             return None
         pod, ifname, network = self.random.choice(free)
-        taken = {one.port for one in self.attachments}
-        port = next(number for number in range(100) if number not in taken)
-        one = Attachment(network, pod, self.container(pod), ifname, port, self.chains[network])
+        taken = {one.number for one in self.attachments}
+        number = next(number for number in range(100) if number not in taken)
+        one = Attachment(network, pod, self.container(pod), ifname, number, self.chains[network])
         self.attachments.append(one)
+        if network == "device":
+            self._make_device(number)
         return one
+
+    def _make_device(self, number: int) -> None:
+        """The node's interface that host-device is to give away. A virtual one goes with a pod that dies."""
+        name, far = networks.device(number), f"far{number}"
+        self.world.sh(f"ip link show {name} >/dev/null 2>&1 || ip link add {name} type veth peer name {far}")
+        self.devices |= {name, far}
 
     def step_killed_add(self) -> list[Attachment]:
         one = self._new()
@@ -161,6 +170,9 @@ class Sequence:
         netns = None if there else self.random.choice(stale)
         done = self.delete(one, netns=netns)
         assert done.exit == 0, f"DEL of {one}: {done}"
+        if one.network == "device" and there and one.life is Life.LIVE and not one.damaged:
+            back = self.world.run("ip", "link", "show", networks.device(one.number))
+            assert back.exit == 0, f"DEL of {one} has not given the device back"
         self.forget(one)
 
     def step_killed_delete(self) -> list[Attachment]:
@@ -194,7 +206,7 @@ class Sequence:
         unsure = [one for one in mine if one.life is Life.UNSURE]
         for one in unsure:
             # What is in a pod alone is out of GC's reach, and goes with the pod.
-            if network != "mac" or not self.is_pod_there(one):
+            if network not in networks.IN_POD or not self.is_pod_there(one):
                 self.forget(one)
         return unsure
 
@@ -327,4 +339,4 @@ class Sequence:
             self.collect(network)
         assert not self.attachments
         assert self.are_strangers_there()
-        return leftovers(self.world, self.gone, {*OWN_LINKS, *self.strangers})
+        return leftovers(self.world, self.gone, {*OWN_LINKS, *self.strangers, *self.devices})
