@@ -274,9 +274,10 @@ def be_plugin(strings: list[bytes], fds: list[int]) -> None:
         os.fchdir(fds[3])
         environment: dict[bytes, bytes] = vars(posix)["environ"]
         environment.clear()
-        for string in strings[1:]:
-            name, _, value = string.partition(b"=")
-            environment[name] = value
+        for string in reversed(strings[1:]):  # of two values the first counts, as when Python starts
+            name, equals, value = string.partition(b"=")
+            if equals:
+                environment[name] = value
         sys.argv = [os.fsdecode(strings[0])]
         launch.main(sys.argv[0])
     except SystemExit as stop:

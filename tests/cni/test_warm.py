@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from cni.install import PROGRAM, main
+from cni.lib import warm_caller, warm_start
 from tests.cni.node import HOST_LOCAL, call, conf, links, refused, reservations
 from tests.cni.world.world import BIN_DIR, World, cni_env, install_plugins, require_world
 
@@ -41,9 +42,14 @@ def node(tmp_path: Path) -> Iterator[World]:
     with World(keep_warm(tmp_path, IDLE_SECONDS)) as world:
         world.reset("p1", "p2")
         warm_up(world)
-        world.write(f"{START}.new", f"#!/bin/sh\necho cold >&2\nexit {COLD}\n")
-        world.sh(f"chmod +x {START}.new && mv {START} {START}.real && mv {START}.new {START}")
+        start_cold_visibly(world)
         yield world
+
+
+def start_cold_visibly(node: World) -> None:
+    """From now on whoever takes the long way says so and does nothing."""
+    node.write(f"{START}.new", f"#!/bin/sh\necho cold >&2\nexit {COLD}\n")
+    node.sh(f"chmod +x {START}.new && mv {START} {START}.real && mv {START}.new {START}")
 
 
 def warm_up(node: World) -> None:
@@ -207,6 +213,23 @@ def test_it_ends_when_nobody_calls(tmp_path: Path) -> None:
         eventually(lambda: not is_listening(node) and not warm_processes(node))
         assert node.run("test", "-e", "/run/udplane-cni").exit != 0
         warm_up(node)
+
+
+# A variable that is there twice, and one without a value, which no Python program passes on.
+TWICE = """
+import ctypes, sys
+environment = (ctypes.c_char_p * 4)(b"CNI_COMMAND=VERSION", b"CNI_COMMAND=ADD", b"CNI_PATH", None)
+path = sys.argv[1].encode()
+ctypes.CDLL(None).execve(path, (ctypes.c_char_p * 2)(path, None), environment)
+"""
+
+
+def test_of_two_values_of_a_variable_the_first_counts(node: World) -> None:
+    """As for the official plugins, and for a plugin that starts cold."""
+    done = node.run("python3", "-c", TWICE, f"{BIN_DIR}/static")
+    assert (done.exit, json.loads(done.stdout)["cniVersion"]) == (0, "1.1.0")
+    node.sh(f"mv {START}.real {START}; kill -9 {warm_processes(node)[0]}")
+    assert node.run("python3", "-c", TWICE, f"{BIN_DIR}/static") == done
 
 
 UPGRADES = {
