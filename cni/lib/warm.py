@@ -166,6 +166,10 @@ class Server:
             connection, _ = self._listener.accept()
         except OSError:  # who has called is gone, or waits until there is a free descriptor
             return
+        if not self._is_current():  # on a busy node there may be no other moment to see that
+            self._retire()
+            connection.close()
+            return
         connection.settimeout(REQUEST_SECONDS)
         fds: list[int] = []
         try:

@@ -215,6 +215,18 @@ def test_it_ends_when_nobody_calls(tmp_path: Path) -> None:
         warm_up(node)
 
 
+def test_after_an_upgrade_no_call_is_served(tmp_path: Path) -> None:
+    """On a busy node there is always a call sooner than the look whether this is still the interpreter to be."""
+    with World(keep_warm(tmp_path, IDLE_SECONDS)) as node:
+        node.sh(f"ln -s {sys.executable} /run/python")
+        node.sh(f"sed -i '1s,.*,#!/run/python -IS,' {BIN_DIR}/.udplane/start")
+        warm_up(node)
+        start_cold_visibly(node)
+        node.sh("ln -sfn /bin/true /run/python")
+        assert node.run(f"{BIN_DIR}/static", env={"CNI_COMMAND": "VERSION"}).exit == COLD
+        eventually(lambda: not warm_processes(node))
+
+
 # A variable that is there twice, and one without a value, which no Python program passes on.
 TWICE = """
 import ctypes, sys
