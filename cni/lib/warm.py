@@ -12,7 +12,8 @@ plugin's executable is a small program (native/cni/launcher.c) that asks this pr
 4. The launcher is told how that ended. When the launcher is killed, the copy is killed too.
 
 Whoever starts the long way also starts this process (cni/lib/warm_start.py), one at a time, since it holds a lock as
-long as it lives. It ends when nobody has called for some time, and when the installation is another one by then.
+long as it lives. It ends when nobody was served for some time, when the installation is another one by then, and when
+it has turned two callers away and served none in between: it is in somebody's place who calls no more.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ BEGUN = -1
 UNFIT = 75  # the exit status of a copy that could not take its caller's place; no plugin ends with it
 BACKLOG = 256
 REQUEST_SECONDS = 1.0
+MOST_TURNED_AWAY = 2
 LOOK_SECONDS = 5.0
 """How often to look whether this is still the installation's warm interpreter."""
 PRELOADED = (
@@ -120,7 +122,9 @@ class Server:
         self._file = os.stat(path)
         self._lock = lock
         self._idle_seconds = idle_seconds
-        self._called_at = time.monotonic()
+        self._served_at = time.monotonic()
+        self._n_turned_away = 0
+        """Callers in a row."""
         self._poll = select.poll()
         self._poll.register(listener, select.POLLIN)
         self._identity = identity("self")
@@ -143,7 +147,7 @@ class Server:
                     self._abandon(job)
 
     def _is_idle(self) -> bool:
-        return not self._jobs and time.monotonic() - self._called_at >= self._idle_seconds
+        return not self._jobs and time.monotonic() - self._served_at >= self._idle_seconds
 
     def _is_current(self) -> bool:
         """Whether a launcher would call this process, and would start the same interpreter otherwise.
@@ -161,7 +165,6 @@ class Server:
             return False
 
     def _take(self) -> None:
-        self._called_at = time.monotonic()
         try:
             connection, _ = self._listener.accept()
         except OSError:  # who has called is gone, or waits until there is a free descriptor
@@ -176,6 +179,7 @@ class Server:
             pid, strings = self._receive(connection, fds)
             if strings:
                 self._begin(connection, pid, strings, fds)
+                self._served_at, self._n_turned_away = time.monotonic(), 0
                 return
         except OSError:  # who is gone, or sends nothing, wants nothing
             pass
@@ -196,9 +200,18 @@ class Server:
                 fds += array.array("i", content[: len(content) - len(content) % ANSWER.size])
         pid, _, _ = CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
         cut_short = flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
-        complete = data.endswith(b"\0") and len(fds) == N_FDS and not cut_short
-        fits = complete and identity(str(pid)) == self._identity
-        return pid, data[:-1].split(b"\0") if fits else []
+        if not data.endswith(b"\0") or len(fds) != N_FDS or cut_short:
+            return pid, []
+        if identity(str(pid)) == self._identity:
+            return pid, data[:-1].split(b"\0")
+        self._turn_away()
+        return pid, []
+
+    def _turn_away(self) -> None:
+        """Note that somebody is not in our place. Once may be by chance; more often, another one is wanted here."""
+        self._n_turned_away += 1
+        if self._n_turned_away == MOST_TURNED_AWAY:
+            self._retire()
 
     def _begin(self, connection: socket.socket, caller: int, strings: list[bytes], fds: list[int]) -> None:
         pid = os.fork()

@@ -227,6 +227,51 @@ def test_after_an_upgrade_no_call_is_served(tmp_path: Path) -> None:
         eventually(lambda: not warm_processes(node))
 
 
+def test_a_first_caller_in_another_place_does_not_keep_the_others_cold(tmp_path: Path) -> None:
+    with World(keep_warm(tmp_path, IDLE_SECONDS)) as node:
+        version = {"CNI_COMMAND": "VERSION"}
+        assert node.run("unshare", "--mount", f"{BIN_DIR}/static", env=version).exit == 0
+        eventually(lambda: is_listening(node))
+        strange = warm_processes(node)
+
+        def is_another_there() -> bool:
+            assert node.run(f"{BIN_DIR}/static", env=version).exit == 0
+            return warm_processes(node) != strange and is_listening(node)
+
+        eventually(is_another_there)
+        start_cold_visibly(node)
+        assert node.run(f"{BIN_DIR}/static", env=version).exit == 0
+
+
+def test_one_caller_in_another_place_does_not_end_it(node: World) -> None:
+    for _ in range(3):
+        assert node.run("unshare", "--mount", f"{BIN_DIR}/static", env={"CNI_COMMAND": "VERSION"}).exit == COLD
+        assert node.run(f"{BIN_DIR}/static", env={"CNI_COMMAND": "VERSION"}).exit == 0
+
+
+# struct sock_filter: allow every system call.
+FILTERED = """
+import ctypes, os, struct, sys
+code = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000))
+program = struct.pack("@HP", 1, ctypes.addressof(code))
+assert ctypes.CDLL(None).prctl(22, 2, program) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_whoever_is_filtered_starts_cold(node: World) -> None:
+    """Filters are not to be seen, and one more may let pass less."""
+    done = node.run("python3", "-c", FILTERED, f"{BIN_DIR}/static", env={"CNI_COMMAND": "VERSION"})
+    assert (done.exit, done.stderr) == (COLD, "cold\n")
+
+
+def test_whoever_is_filtered_brings_none(tmp_path: Path) -> None:
+    with World(keep_warm(tmp_path, IDLE_SECONDS)) as node:
+        done = node.run("python3", "-c", FILTERED, f"{BIN_DIR}/static", env={"CNI_COMMAND": "VERSION"})
+        assert done.exit == 0
+        assert node.run("test", "-e", "/run/udplane-cni").exit != 0
+
+
 # A variable that is there twice, and one without a value, which no Python program passes on.
 TWICE = """
 import ctypes, sys
