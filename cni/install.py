@@ -29,12 +29,13 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from cni.lib.gojson import dumps
 from cni.lib.lean import sha512
 from cni.lib.registry import MODULES
 from cni.lib.store import read_file, remove, temporary_of, write_atomic
+from cni.lib.warm_start import forget_dead
 
 LAUNCHER = '''\
 #!{python} -IS
@@ -339,6 +340,8 @@ def uninstall(bin_dir: str, conf_dir: str | None) -> None:
             remove(path)
     if os.path.isdir(f"{bin_dir}/.udplane"):
         shutil.rmtree(f"{bin_dir}/.udplane")
+    with suppress(PermissionError):  # somebody who is not root has installed for himself
+        forget_dead(WARM_DIRECTORY)
     print(f"uninstalled from {bin_dir}")
     if conf_dir:
         path = f"{conf_dir}/{CONFLIST_NAME}"

@@ -34,7 +34,7 @@ from cni.lib import launch, registry
 from cni.lib.lean import prepare_setns
 from cni.lib.warm_caller import be_nobodys, identity, take_over
 from cni.lib.warm_cgroup import enter_own_cgroup, leave_own_cgroup
-from cni.lib.warm_start import lock_of
+from cni.lib.warm_start import forget, forget_dead
 
 MAX_REQUEST = 65536
 N_FDS = 4
@@ -75,6 +75,18 @@ def main(link: str, path: str, idle_seconds: int, lock: int) -> None:
     _close_all_but(lock)
     os.close(os.pidfd_open(os.getpid()))  # raises on kernels before 5.3, which cannot do without
     enter_own_cgroup()
+    try:
+        _load()
+        forget_dead(os.path.dirname(path))
+        with _listen(path) as listener:
+            Server(listener, link, path, idle_seconds, lock).run()
+    finally:
+        leave_own_cgroup()
+        forget(path, lock)
+
+
+def _load() -> None:
+    """Import whatever a plugin may need."""
     for module in registry.MODULES.values():
         __import__(f"cni.{module}")
     for module in PRELOADED:
@@ -83,12 +95,6 @@ def main(link: str, path: str, idle_seconds: int, lock: int) -> None:
     prepare_setns()
     gc.collect()
     gc.freeze()
-    with _listen(path) as listener:
-        Server(listener, link, path, idle_seconds, lock).run()
-    leave_own_cgroup()
-    with suppress(OSError):  # somebody else is at work here
-        os.unlink(lock_of(path))
-        os.rmdir(os.path.dirname(path))
 
 
 def _close_all_but(lock: int) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import fcntl
 
 from cni.lib.lean import os
-from cni.lib.store import make_directory, read_file
+from cni.lib.store import list_directory, make_directory, read_file, remove, same_file
 
+LOCK_SUFFIX = ".lock"
 START = """
 import sys
 sys.path.append(sys.argv[1])
@@ -57,12 +58,44 @@ def _take_lock(path: str) -> int:
     lock = os.open(lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not is_lock_of(path, lock):  # the one before has removed it meanwhile
+            raise FileNotFoundError(path)
     except OSError:
         os.close(lock)
         raise
     return lock
 
 
+def is_lock_of(path: str, lock: int) -> bool:
+    """Whether a descriptor is that of the lock file for `path`. Raises OSError: there is no such file."""
+    return same_file(os.fstat(lock), os.lstat(lock_of(path)))
+
+
 def lock_of(path: str) -> str:
     """The file that the warm interpreter at `path` holds locked."""
-    return f"{path}.lock"
+    return f"{path}{LOCK_SUFFIX}"
+
+
+def forget(path: str, lock: int) -> None:
+    """Remove the files of a warm interpreter that ends, given its lock, and their directory with the last of them."""
+    try:
+        if is_lock_of(path, lock):
+            for name in (path, f"{path}.new", lock_of(path)):
+                remove(name)
+        os.rmdir(path.rpartition("/")[0])
+    except OSError:  # somebody else is at work here
+        pass
+
+
+def forget_dead(directory: str) -> None:
+    """Remove what warm interpreters have left there that were killed; whoever lives holds its lock."""
+    for name in list_directory(directory):
+        if not name.endswith(LOCK_SUFFIX):
+            continue
+        path = f"{directory}/{name.removesuffix(LOCK_SUFFIX)}"
+        try:
+            lock = _take_lock(path)
+        except OSError:
+            continue
+        forget(path, lock)
+        os.close(lock)

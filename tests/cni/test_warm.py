@@ -7,6 +7,7 @@ with 77.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -287,6 +288,52 @@ def test_of_two_values_of_a_variable_the_first_counts(node: World) -> None:
     assert (done.exit, json.loads(done.stdout)["cniVersion"]) == (0, "1.1.0")
     node.sh(f"mv {START}.real {START}; kill -9 {warm_processes(node)[0]}")
     assert node.run("python3", "-c", TWICE, f"{BIN_DIR}/static") == done
+
+
+def test_what_a_killed_one_leaves_goes_with_the_next(tmp_path: Path) -> None:
+    bin_dir = keep_warm(tmp_path, IDLE_SECONDS)
+    with World(bin_dir) as node:
+        warm_up(node)
+        node.sh(f"kill -9 {warm_processes(node)[0]}")
+        left = node.sh("ls /run/udplane-cni")
+        install_plugins(bin_dir, "--keep-warm", str(IDLE_SECONDS + 1))
+        warm_up(node)
+        assert len(left.split()) == 2
+        assert not set(left.split()) & set(node.sh("ls /run/udplane-cni").split())
+
+
+def test_what_a_killed_one_leaves_goes_with_the_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A living one's files stay, and so does a directory that is not its owner's alone."""
+    run = tmp_path / "run"
+    run.mkdir(mode=0o700)
+    monkeypatch.setattr("cni.install.WARM_DIRECTORY", str(run))
+    for name in ("killed", "killed.lock", "alive", "alive.lock"):
+        (run / name).touch()
+    with (run / "alive.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert main(["--bin-dir", str(tmp_path / "bin"), "--uninstall"]) == 0
+    assert sorted(path.name for path in run.iterdir()) == ["alive", "alive.lock"]
+    run.chmod(0o755)
+    assert main(["--bin-dir", str(tmp_path / "bin"), "--uninstall"]) == 0
+    assert len(list(run.iterdir())) == 2
+    run.chmod(0o700)
+    assert main(["--bin-dir", str(tmp_path / "bin"), "--uninstall"]) == 0
+    assert not run.exists()
+
+
+def test_a_lock_that_was_removed_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter before ends, and removes its lock, between opening and locking it."""
+    path = str(tmp_path / "warm")
+    tmp_path.chmod(0o700)
+    locking = fcntl.flock
+
+    def remove_first(fd: int, how: int) -> None:
+        Path(f"{path}.lock").unlink()
+        locking(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    with pytest.raises(FileNotFoundError):
+        warm_start._take_lock(path)
 
 
 UPGRADES = {
