@@ -65,10 +65,15 @@ def be_nobodys() -> None:
 def _lift(limit: int) -> None:
     """Raise a limit as far as it goes: to none with the right to do so, else to the hard limit."""
     hard = resource.getrlimit(limit)[1]
-    for wanted in (resource.RLIM_INFINITY, hard):
+    for wanted in (resource.RLIM_INFINITY, _most_files() if limit == resource.RLIMIT_NOFILE else hard, hard):
         with suppress(OSError, ValueError):
             resource.setrlimit(limit, (wanted, wanted))
             return
+
+
+def _most_files() -> int:
+    """The highest limit of descriptors that the kernel accepts."""
+    return int(Path("/proc/sys/fs/nr_open").read_text())
 
 
 def take_over(pid: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -334,6 +335,22 @@ def test_a_lock_that_was_removed_is_no_lock(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(fcntl, "flock", remove_first)
     with pytest.raises(FileNotFoundError):
         warm_start._take_lock(path)
+
+
+def test_a_limit_of_descriptors_is_lifted_as_far_as_the_kernel_lets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It refuses "none" for this one limit, to whomever."""
+    most = int(Path("/proc/sys/fs/nr_open").read_text())
+    limits = {resource.RLIMIT_NOFILE: (12, 12)}
+
+    def set_limit(limit: int, wanted: tuple[int, int]) -> None:
+        if not 0 <= wanted[1] <= most:
+            raise ValueError("not allowed to raise maximum limit")
+        limits[limit] = wanted
+
+    monkeypatch.setattr(resource, "getrlimit", limits.__getitem__)
+    monkeypatch.setattr(resource, "setrlimit", set_limit)
+    warm_caller._lift(resource.RLIMIT_NOFILE)
+    assert limits == {resource.RLIMIT_NOFILE: (most, most)}
 
 
 UPGRADES = {
