@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cni.install import PROGRAM
-from tests.cni.test_warm import eventually, warm_processes, warm_up
-from tests.cni.world.world import REPO, World, install_plugins, require_world
+from tests.cni.test_warm import eventually, require_warm, warm_processes, warm_up
+from tests.cni.world.world import World, install_plugins
 
 SYSTEMD = Path("/lib/systemd/systemd")
 UNSHARE = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--net", "--ipc", "--uts"]
@@ -108,9 +107,7 @@ def remove_group(name: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _needs() -> None:
-    require_world()
-    if not (REPO / "cni" / PROGRAM).exists():
-        pytest.skip("the launcher is not compiled: pip install -e .")
+    require_warm()
 
 
 @pytest.fixture

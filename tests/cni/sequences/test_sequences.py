@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from cni.install import PROGRAM
 from tests.cni.sequences.sequence import Sequence
-from tests.cni.world.world import REPO, World, install_plugins, require_world
+from tests.cni.test_warm import require_warm
+from tests.cni.world.world import World, install_plugins
 
 COUNT = int(os.environ.get("UDPLANE_CNI_SEQUENCES", "6"))
 SEED = int(os.environ.get("UDPLANE_CNI_SEED", "1"))
@@ -25,9 +25,7 @@ STEPS = 16
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    require_world()
-    if not (REPO / "cni" / PROGRAM).exists():
-        pytest.skip("the launcher is not compiled: pip install -e .")
+    require_warm()
     with World(install_plugins(Path(tmp_path_factory.mktemp("bin")), "--keep-warm", "60")) as node:
         yield node
 
