@@ -164,19 +164,28 @@ def _take(inside: NetlinkSocket, route: KeptRoute, rollback: Rollback) -> None:
 
 
 def delete(call: Call) -> None:
-    """Remove the rules of the interface's addresses, and of those that the result tells of."""
+    """Remove the rules of the interface's addresses, and of those that the result tells of.
+
+    Where the interface is gone, those as well that lead from an address which nobody has to a table without routes.
+    """
     netns = open_netns_if_present(call.netns)
     if netns is None:
         return
     with NetnsLock(netns), netns.netlink() as inside, Attempts() as attempts:
         sources = _sources(inside, call)
+        is_gone = links.find_link(inside, call.ifname) is None
         for rule in rules.list_rules(inside):
-            if rule.source in sources:
+            if rule.source in sources or (is_gone and _is_orphan(inside, rule)):
                 attempts.run(_deleting(inside, rule))
 
 
 def _deleting(inside: NetlinkSocket, rule: Rule) -> Callable[[], None]:
     return lambda: rules.delete_rule(inside, rule)
+
+
+def _is_orphan(inside: NetlinkSocket, rule: Rule) -> bool:
+    held = any(address.net.ip == rule.source for address in addresses.list_addresses(inside))
+    return rule.table >= FIRST_TABLE and not held and not _has_routes(inside, rule.table)
 
 
 def _sources(inside: NetlinkSocket, call: Call) -> set[bytes]:

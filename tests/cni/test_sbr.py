@@ -91,6 +91,18 @@ def test_the_plugin_before_sbr_finds_its_routes_where_they_are(node: World) -> N
     assert error["msg"] == "Expected Route 10.5.0.0/16 via 10.9.0.7 not found in routing table"
 
 
+def test_del_without_interface_and_result_removes_what_nobody_uses(node: World) -> None:
+    wire(node)
+    node.sh(
+        "ip link del eth0; ip link set lo up; ip addr add 10.1.1.1/32 dev lo; ip rule add from 10.1.1.1 lookup 100;"
+        "ip rule add from 10.1.1.2 lookup 7; ip route add 10.4.0.0/16 dev lo table 200;"
+        "ip rule add from 10.1.1.3 lookup 200",
+        pod="p1",
+    )
+    call(node, "DEL", SBR)
+    assert {rule.split()[1] for rule in policy(node)} == {"10.1.1.1", "10.1.1.2", "10.1.1.3"}
+
+
 def test_sbr_checks_the_table_that_is_asked_for(node: World) -> None:
     result = wire(node)
     call(node, "CHECK", SBR | result)
