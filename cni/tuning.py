@@ -339,7 +339,7 @@ def _check_sysctls(config: Config, ifname: str) -> None:
 
 def _check_link(link: links.Link, wanted: Attributes) -> None:
     prefix = "Error: Tuning configured"
-    if wanted.mac is not None and wanted.mac.lower() != link.mac:
+    if wanted.mac is not None and links.parse_mac(wanted.mac) != links.parse_mac(link.mac):
         raise CniError(f"{prefix} Ethernet of {link.name} is {wanted.mac}, current value is {link.mac}")
     if bool(wanted.promisc) != link.promiscuous:
         states = f"{str(bool(wanted.promisc)).lower()}, current value is {int(link.promiscuous)}"

@@ -63,6 +63,9 @@ IFLA_BRPORT_ISOLATED = 33
 OPERSTATES = ("unknown", "not-present", "down", "lower-layer-down", "testing", "dormant", "up")
 
 LONGEST_NAME = 15  # bytes
+MAC_DIGITS = 12
+HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
+
 IFINFOMSG = Struct("=BxHiII")  # family, device type, index, flags, mask of the flags that count
 
 
@@ -77,14 +80,12 @@ def format_mac(mac: bytes) -> str:
 
 
 def parse_mac(mac: str) -> bytes | None:
-    """The bytes of a 48-bit MAC address written with colons or dashes, or None."""
-    parts = mac.replace("-", ":").split(":")
-    if len(parts) != 6 or any(len(part) != 2 for part in parts):
-        return None
-    try:
-        return bytes.fromhex("".join(parts))
-    except ValueError:
-        return None
+    """The bytes of a 48-bit MAC address as Go reads it (c2:00:00:00:00:01, c2-..., c200.0000.0001), or None."""
+    for separator, n_digits in ((":", 2), ("-", 2), (".", 4)):
+        parts = mac.split(separator)
+        if len(parts) * n_digits == MAC_DIGITS and all(len(part) == n_digits for part in parts):
+            return bytes.fromhex("".join(parts)) if HEX_DIGITS.issuperset(mac.replace(separator, "")) else None
+    return None
 
 
 def random_mac() -> bytes:

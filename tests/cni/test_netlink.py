@@ -153,3 +153,11 @@ def test_mac_addresses(raw: bytes) -> None:
     mac = links.parse_mac(text)
     assert mac is None or links.parse_mac(links.format_mac(mac)) == mac
     assert links.parse_mac(links.format_mac(os.urandom(6))) is not None
+
+
+def test_notations_of_mac_addresses() -> None:
+    """Those that Go reads."""
+    for text in ("c2:00:00:0a:00:01", "C2-00-00-0A-00-01", "c200.000a.0001"):
+        assert links.parse_mac(text) == bytes.fromhex("c200000a0001")
+    for text in ("c2-00:00-0a:00-01", "c2:00:00:0a:  :01", "c200:000a:0001", "c2.00.00.0a.00.01", "c20000.0a0001", ""):
+        assert links.parse_mac(text) is None

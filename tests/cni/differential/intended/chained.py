@@ -131,9 +131,17 @@ CHAINED: tuple[Intended, ...] = (
         ours="^0755 directory$",
     ),
     Intended(
+        "tuning compares MAC addresses",
+        "what was set as configured is as configured, in whichever of Go's notations the configuration has it",
+        ("tuning-mac-dots", "tuning-mac-dashes"),
+        ("* CHECK tuning",),
+        ("exit", "stdout"),
+        "^0?$",
+    ),
+    Intended(
         "tuning that failed leaves nothing",
         "the official plugin leaves the saved values, and a later DEL would restore them",
-        ("tuning-mac-invalid", "tuning-mtu-too-large"),
+        ("tuning-mac-invalid", "tuning-mac-mixed", "tuning-mac-blank", "tuning-mtu-too-large"),
         paths=("files//run/cni/tuning/*",),
         ours=GONE,
     ),
