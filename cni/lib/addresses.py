@@ -49,6 +49,7 @@ RTA_GATEWAY = 5
 RTA_PRIORITY = 6
 RTA_PREFSRC = 7
 RTA_METRICS = 8
+RTA_MULTIPATH = 9
 RTA_TABLE = 15
 RTAX_MTU = 2
 RTAX_ADVMSS = 8
@@ -61,6 +62,7 @@ EHOSTUNREACH = 113
 
 IFADDRMSG = Struct("=BBBBI")  # family, prefix length, flags, scope, interface index
 RTMSG = Struct("=BBBBBBBBI")  # family, dst length, src length, tos, table, protocol, scope, type, flags
+NEXTHOP = Struct("=HBBi")  # struct rtnexthop: its length with what follows, flags, weight less one, interface index
 
 
 class Address:
@@ -150,6 +152,23 @@ class KernelRoute:
         route.protocol = protocol
         return route
 
+    @classmethod
+    def read_all(cls, message: bytes) -> list[KernelRoute]:
+        """The routes in one description: several that share a prefix, as two IPv6 ones of a priority do."""
+        route = cls.read(message)
+        hops = parse_attributes(message[RTMSG.size :]).get(RTA_MULTIPATH, b"")
+        found = []
+        while len(hops) >= NEXTHOP.size:
+            length, _, _, index = NEXTHOP.unpack_from(hops)
+            if not NEXTHOP.size <= length <= len(hops):
+                break
+            one = cls.read(message)
+            one.index = index
+            one.gateway = parse_attributes(hops[NEXTHOP.size : length]).get(RTA_GATEWAY)
+            found.append(one)
+            hops = hops[(length + 3) & ~3 :]
+        return found or [route]
+
     def message(self, protocol: int = RTPROT_BOOT) -> bytes:
         """The body of a route message; for deletion, protocol 0 stands for whoever made the route."""
         table = self.table or RT_TABLE_MAIN
@@ -207,20 +226,26 @@ def list_routes(
     netlink: NetlinkSocket, of_family: int, index: int = 0, table: int = RT_TABLE_MAIN
 ) -> list[KernelRoute]:
     """The routes of one table, those by one interface if given."""
-    return [KernelRoute.read(message) for message in dump_routes(netlink, of_family, index, table)]
+    routes = [route for message in _dump(netlink, of_family, index, table) for route in KernelRoute.read_all(message)]
+    return [route for route in routes if _matches(route, index, table)]
 
 
 def dump_routes(netlink: NetlinkSocket, of_family: int, index: int = 0, table: int = RT_TABLE_MAIN) -> list[bytes]:
-    """The kernel's messages on those routes; it does the filtering where it can."""
+    """The kernel's messages on those routes, without those that leave by other interfaces as well."""
+    messages = _dump(netlink, of_family, index, table)
+    return [m for m in messages if all(_matches(route, index, table) for route in KernelRoute.read_all(m))]
+
+
+def _dump(netlink: NetlinkSocket, of_family: int, index: int, table: int) -> list[bytes]:
+    """What the kernel, which does the filtering where it can, says of the routes."""
     wanted = attribute_u32(RTA_TABLE, table) + (attribute_u32(RTA_OIF, index) if index else b"")
     body = RTMSG.pack(of_family, 0, 0, 0, 0, 0, 0, 0, 0) + wanted
     try:
-        messages = netlink.dump(RTM_GETROUTE, body)
+        return netlink.dump(RTM_GETROUTE, body)
     except NetlinkError as error:
         if error.errno == ENOENT:  # nobody has put a route into that table yet
             return []
         raise
-    return [message for message in messages if _matches(KernelRoute.read(message), index, table)]
 
 
 def _matches(route: KernelRoute, index: int, table: int) -> bool:

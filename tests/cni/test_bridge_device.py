@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cni.node import HOST_LOCAL, call, conf, links, refused
+from tests.cni.node import DUAL_STACK, HOST_LOCAL, call, conf, links, refused
 from tests.cni.world.world import World
 
 TWO_RANGES = {"type": "host-local", "ranges": [[{"subnet": "10.9.0.0/24"}], [{"subnet": "10.8.0.0/24"}]]}
@@ -139,3 +139,13 @@ s.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0), ("ff02::1", 0, 
     assert "proto ra" in node.sh("ip -6 route show default")
     assert node.sh("cat /proc/sys/net/ipv6/conf/other0/accept_ra").strip() == "1"
     assert "cni0" not in links(node) or kind == "bridge"
+
+
+def test_two_ways_out_of_a_pod_are_both_found(node: World) -> None:
+    """The kernel lists IPv6 routes to one prefix as one with two next hops."""
+    netconf = conf("bridge", isDefaultGateway=True, ipam=DUAL_STACK)
+    for ifname in ("eth0", "eth1"):
+        result = call(node, "ADD", netconf, CNI_IFNAME=ifname)
+        call(node, "CHECK", {**netconf, "prevResult": result}, CNI_IFNAME=ifname)
+    node.sh("ip -6 route del default", pod="p1")
+    assert "::/0" in refused(node, "CHECK", {**netconf, "prevResult": result}, CNI_IFNAME="eth1")["msg"]

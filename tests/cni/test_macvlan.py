@@ -75,3 +75,12 @@ def test_macvlan_del_finds_the_link_of_an_add_that_was_killed(master: World) -> 
     master.sh(f"ip link set eth0 down; ip link set eth0 name {temporary}", pod="p1")
     call(master, "DEL", MACVLAN)
     assert [link["ifname"] for link in json.loads(master.sh("ip -j link", pod="p1"))] == ["lo"]
+
+
+def test_the_master_of_a_node_with_two_ways_out(node: World) -> None:
+    for name in ("u0", "u1"):
+        node.sh(f"ip link add {name} type veth peer name {name}x; ip link set {name} up; ip link set {name}x up")
+    node.sh("ip route add default nexthop dev u0 nexthop dev u1")
+    call(node, "ADD", conf("macvlan"))
+    index = json.loads(node.sh("ip -j link show u0"))[0]["ifindex"]
+    assert json.loads(node.sh("ip -j link show eth0", pod="p1"))[0]["link_index"] == index
