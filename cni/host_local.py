@@ -36,13 +36,17 @@ class Config:
         self.data_dir = ipam.file_name("dataDir", DEFAULT_DATA_DIR)
         self.resolv_conf = ipam.file_name("resolvConf")
         self.keep_reservations = ipam.flag("keepReservations")
-        self.routes = Route.read_all(ipam)
+        self._ipam = ipam
         self.requested = read_requests(call, fields)
         self.range_sets = read_range_sets(fields, ipam)
         lengths = [item.address_length for item in self.range_sets]
         if max(lengths.count(4), lengths.count(16)) > 1 and not at_least(call.version, "0.3.0"):
             version = fields.text("cniVersion")
             raise CniError(f"CNI version {version} does not support more than 1 address per family")
+
+    def routes(self) -> list[Route]:
+        """What the result is to have of them; who gives an address back does not ask. Raises CniError, ValueError."""
+        return Route.read_all(self._ipam)
 
     def open(self) -> Reservations:
         """The network's reservations, for a `with`."""
@@ -113,11 +117,11 @@ def add(call: Call) -> Result:
     """Reserve one address from each range set."""
     config = Config(call)
     result = Result()
+    result.routes = config.routes()
     if config.resolv_conf:
         result.dns = read_resolv_conf(config.resolv_conf)
     with config.open() as store:
         result.ips = allocate(store, config, Attachment(call.container_id, call.ifname))
-    result.routes = config.routes
     return result
 
 
@@ -241,6 +245,7 @@ def gc(call: Call) -> None:
 def status(call: Call) -> None:
     """Ready as long as every range set has a free address."""
     config = Config(call)
+    config.routes()
     store = config.open()
     if not store.exists():
         return

@@ -217,6 +217,17 @@ def test_del_knows_only_its_own_and_may_come_any_number_of_times(store: Store) -
     assert store.addresses() == {"10.1.2.3"}
 
 
+@pytest.mark.parametrize("routes", [[{}], [{"dst": "everywhere"}], {}])
+def test_whatever_has_become_of_the_routes_an_address_is_given_back(store: Store, routes: Any) -> None:
+    store.add()
+    store.ipam["routes"] = routes
+    failure(store.run("STATUS"))
+    failure(store.run("ADD", "c2"))
+    assert store.addresses() == {"10.1.2.2"}
+    store.delete()
+    assert store.addresses() == set()
+
+
 @pytest.mark.parametrize("verb", ["DEL", "CHECK", "GC", "STATUS"])
 def test_only_add_makes_a_store(store: Store, verb: str) -> None:
     more: dict[str, Any] = {"cni.dev/valid-attachments": []}

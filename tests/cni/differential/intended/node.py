@@ -172,6 +172,14 @@ NODE: tuple[Intended, ...] = (
         "^0?$",
     ),
     Intended(
+        "DEL of host-local reads no routes",
+        "it gives addresses back, and has no use for them",
+        ("host-local-refused-route*",),
+        ("* DEL host-local",),
+        ("exit", "stdout"),
+        "^0?$",
+    ),
+    Intended(
         "DEL looks where the rules are",
         "with rules in both backends' tables the official DEL fails for one that is in the other",
         ("gc-bridge-nftables",),
