@@ -2,7 +2,8 @@
 
 An attachment's traces are all facts of the node (a line of a rule listing, a link, a file) that name it: its container
 ID, one of its addresses, its veth. While it lives they stay as its ADD left them, whatever is done to others; and so
-does everything in its pod. When it is gone no fact names it.
+does everything in its pod, or of it what is the interface's own when another one of the pod comes or goes. When it is
+gone no fact names it.
 """
 
 from __future__ import annotations
@@ -48,8 +49,15 @@ class Attachment:
     @property
     def names(self) -> re.Pattern[str]:
         """What a fact about it contains."""
+        container = rf"(?<![\w.-]){re.escape(self.container_id)}(?![\w-])"
+        return re.compile(f"{container}|{self.own_names.pattern}")
+
+    @property
+    def own_names(self) -> re.Pattern[str]:
+        """What a fact contains that is about it, and about no other interface of its pod."""
         addresses = [ip["address"].partition("/")[0] for ip in self.result.get("ips", [])]
-        words = [rf"(?<![\w.-]){re.escape(self.container_id)}(?![\w-])", re.escape(f"veth({self.pod}/{self.ifname})")]
+        words = [re.escape(f"veth({self.pod}/{self.ifname})"), rf"if: {self.ifname}, id: {self.container_id}(?![\w-])"]
+        words += [rf"(?<![\w.-]){re.escape(self.container_id)}[/@_]{self.ifname}(?!\w)"]
         return re.compile("|".join([*words, *(rf"(?<![\w.:]){re.escape(ip)}(?![\w.:])" for ip in addresses)]))
 
 
@@ -73,6 +81,13 @@ def traces(attachment: Attachment, state: State) -> set[str]:
     named = {fact for fact in facts(state) if attachment.names.search(fact) and "/.udplane/" not in fact}
     inside = f"{attachment.pod}/"
     return named | {f"{path}: {value}" for path, value in state.items() if path.startswith(inside)}
+
+
+def own_traces(attachment: Attachment, state: State) -> set[str]:
+    """Those traces that no other interface of the pod shares: what stays whatever is done to one of them."""
+    named = {fact for fact in facts(state) if attachment.own_names.search(fact) and "/.udplane/" not in fact}
+    inside = re.compile(rf"{attachment.pod}/(links|qdiscs)/{attachment.ifname}(/|$)")
+    return named | {f"{path}: {value}" for path, value in state.items() if inside.match(path)}
 
 
 def leftovers(world: World, gone: list[Attachment], expected_links: set[str]) -> list[str]:

@@ -77,6 +77,8 @@ MAIN: dict[str, Callable[[Random], Conf]] = {
 }
 IN_POD = ("mac", "virtual")
 """Networks whose pods have nothing on the node but a reservation: GC does not reach what is in a pod."""
+ONCE = ("routed",)
+"""Where a pod can be once only, as with the official plugins: a second route to ptp's subnet would be the first one."""
 RATE = {"ingressRate": 8000000, "ingressBurst": 8000000, "egressRate": 8000000, "egressBurst": 8000000}
 
 

@@ -12,7 +12,7 @@ from itertools import product
 from random import Random
 
 from tests.cni.sequences import networks
-from tests.cni.sequences.model import Attachment, Life, leftovers, look, result_of, traces
+from tests.cni.sequences.model import Attachment, Life, leftovers, look, own_traces, result_of, traces
 from tests.cni.sequences.networks import MASTER, Conf
 from tests.cni.world.state import State
 from tests.cni.world.world import BIN_DIR, Done, World, cni_env
@@ -123,10 +123,11 @@ class Sequence:
         return [one]
 
     def _new(self) -> Attachment | None:
-        """An attachment that can be added, None where all are taken: a pod is in a network once."""
+        """An attachment that can be added, None where all are taken. A pod is in one network twice now and then."""
         mine = [(one.pod, one.ifname, one.network) for one in self.attachments if self.is_pod_there(one)]
         taken_names = {(pod, ifname) for pod, ifname, _ in mine}
-        taken_networks = {(pod, network) for pod, _, network in mine}
+        twice = self.random.random() < 0.4
+        taken_networks = {(pod, network) for pod, _, network in mine if not twice or network in networks.ONCE}
         free = [
             (pod, ifname, network)
             for pod, ifname, network in product(PODS, INTERFACES, networks.MAIN)
@@ -319,9 +320,10 @@ class Sequence:
         after = self.look()
         shared = {one.pod for one in about}
         for one in bystanders:
-            if one in about or one.damaged or one.pod in shared:
+            if one in about or one.damaged:
                 continue
-            lost, new = traces(one, before) - traces(one, after), traces(one, after) - traces(one, before)
+            of = own_traces if one.pod in shared else traces
+            lost, new = of(one, before) - of(one, after), of(one, after) - of(one, before)
             assert not lost and not new, f"{one} was touched: lost {sorted(lost)}, new {sorted(new)}"
         return after
 
