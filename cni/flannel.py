@@ -48,6 +48,9 @@ class Config:
             self.own_version = fields.text("cniVersion")
         except JsonTypeError as error:
             raise CniError(f"failed to load netconf: {error}") from None
+
+    def check_delegate(self) -> None:
+        """Refuse what cannot be delegated. DEL never does, as long as it knows what the ADD has delegated."""
         if not isinstance(self.delegate.get("type", ""), str):
             raise CniError("'delegate' dictionary, if present, must have (string) 'type' field")
         for key in ("name", "ipam"):
@@ -61,7 +64,8 @@ def _section(fields: Fields, key: str) -> dict[str, Any]:
 
 
 def delegate_conf(call: Call, config: Config, env: SubnetEnv) -> dict[str, Any]:
-    """The delegate's configuration: what the user gave it, completed from subnet.env."""
+    """The delegate's configuration: what the user gave it, completed from subnet.env. Raises CniError."""
+    config.check_delegate()
     conf = dict(config.delegate)
     if config.runtime_config is not None:
         conf["runtimeConfig"] = config.runtime_config
@@ -134,6 +138,7 @@ def decode(text: bytes | None) -> dict[str, Any] | None:
 def add(call: Call) -> Result | None:
     """Complete the delegate's configuration, keep it, and run the delegate."""
     config = Config(call)
+    config.check_delegate()
     conf = delegate_conf(call, config, SubnetEnv(config.subnet_file))
     saved = SavedConf(config.data_dir, call.container_id, call.ifname)
     saved.save(conf)
@@ -194,12 +199,17 @@ def _bare_conf(call: Call, config: Config) -> dict[str, Any] | None:
     The range in it stands for whatever it was.
     """
     conf = {"type": "bridge", **config.delegate, "name": call.name, "cniVersion": call.version}
+    conf["ipam"] = {"type": "host-local", **config.ipam, "ranges": [[{"subnet": ANY_SUBNET}]]}
+    return conf if _is_there(conf, call) else None
+
+
+def _is_there(conf: dict[str, Any], call: Call) -> bool:
+    """Whether there is a plugin of the type that a delegate's configuration names."""
     try:
         find_plugin(conf["type"], call.path)
-    except CniError:
-        return None
-    conf["ipam"] = {"type": "host-local", **config.ipam, "ranges": [[{"subnet": ANY_SUBNET}]]}
-    return conf
+    except (CniError, TypeError):
+        return False
+    return True
 
 
 def check(call: Call) -> None:
@@ -221,13 +231,24 @@ def gc(call: Call) -> None:
         return
     config = Config(call)
     stale = _stale_files(config.data_dir, call.name, valid)
-    kept = next(filter(None, stale.values()), None)
-    conf = _current_conf(call, config) or kept or _bare_conf(call, config)
-    if conf is not None:
-        given = {key: value for key in GC_KEYS if (value := lookup(call.conf, key)) is not None}
-        delegate(call, conf["type"], "GC", {**conf, **given})
+    confs = {conf["type"]: conf for conf in stale.values() if conf and _is_there(conf, call)}
+    current = _current_conf(call, config) or _bare_conf(call, config)
+    confs |= {current["type"]: current} if current else {}
+    given = {key: value for key in GC_KEYS if (value := lookup(call.conf, key)) is not None}
+    failures = [error for conf in confs.values() if (error := _collect(call, {**conf, **given}))]
+    if failures:
+        raise failures[0]
     for path in stale:
         remove(path)
+
+
+def _collect(call: Call, conf: dict[str, Any]) -> CniError | None:
+    """Have a delegate collect; what it failed with, so that the others come to their turn."""
+    try:
+        delegate(call, conf["type"], "GC", conf)
+    except CniError as error:
+        return error
+    return None
 
 
 def _stale_files(data_dir: str, network: str, valid: set[Attachment]) -> dict[str, dict[str, Any] | None]:
@@ -251,6 +272,7 @@ def _stale_files(data_dir: str, network: str, valid: set[Attachment]) -> dict[st
 def status(call: Call) -> None:
     """Ready when subnet.env is complete and the delegate is ready."""
     config = Config(call)
+    config.check_delegate()
     try:
         env = SubnetEnv(config.subnet_file)
     except CniError as error:

@@ -108,6 +108,33 @@ def test_del_cleans_up_whatever_is_lost(node: World, lost: str, environment: dic
     assert files(node) == []
 
 
+CHANGED: dict[str, Any] = {
+    "type-number": {"type": 5},
+    "type-unknown": {"type": "nope"},
+    "name": {"name": "x"},
+    "ipam": {"ipam": {}},
+    "another-type": {"type": "ptp"},
+}
+
+
+@pytest.mark.parametrize("changed", CHANGED)
+def test_del_cleans_up_whatever_the_delegate_section_says_by_now(node: World, changed: str) -> None:
+    run(node, "ADD", conf())
+    run(node, "DEL", conf(delegate=CHANGED[changed]))
+    assert traces(node) == ""
+    assert files(node) == []
+
+
+@pytest.mark.parametrize("changed", CHANGED)
+def test_gc_collects_by_every_delegate_that_is_kept(node: World, changed: str) -> None:
+    """One that is not there fails, after the others have done their work."""
+    run(node, "ADD", conf())
+    gc = conf(delegate=CHANGED[changed], **{"cni.dev/valid-attachments": []})
+    done = node.plugin("flannel", "GC", gc)
+    assert done.exit == (1 if changed == "type-unknown" else 0), done
+    assert traces(node) == ""
+
+
 def test_del_without_any_trace_of_an_add(node: World) -> None:
     node.sh("rm /run/flannel/subnet.env")
     before = comparable(node.snapshot("p1"))
