@@ -219,6 +219,11 @@ class Memory:
         self.ips: list[bytes] | None = None  # None: nothing is known
         self.zone = ""  # of firewalld, empty where iptables lets the pod pass
 
+    @property
+    def owner(self) -> tuple[str, Attachment]:
+        """Whose it is, under its own name or a temporary one."""
+        return self.network, self.attachment
+
     @classmethod
     def of(cls, call: Call) -> Memory:
         """What is remembered of the call's attachment."""
@@ -266,10 +271,12 @@ def delete(call: Call) -> None:
     """Remove the pod's rules. With nothing to remove, no program runs."""
     memory = Memory.of(call)
     ips = memory.ips
-    if ips is None:  # made by another plugin, or removed before: then the address may be another pod's by now
-        taken = {ip for other in memories() for ip in other.ips or []}
-        ips = [ip for ip in _addresses_of(call) if ip not in taken]
+    if ips is None:  # made by another plugin, or removed before
+        ips = _addresses_of(call)
         memory.zone = _zone_of(call)
+    if ips:  # an address may be another pod's by now, whose rules are the same
+        taken = {ip for other in memories() if other.owner != memory.owner for ip in other.ips or []}
+        ips = [ip for ip in ips if ip not in taken]
     remove_rules(ips, memory.zone)
     discard(memory.path)
 

@@ -49,6 +49,19 @@ def test_firewall_late_del_spares_the_pod_that_has_the_address_now(node: World) 
     call(node, "CHECK", {**FIREWALL, **chained}, "p2")
 
 
+def test_firewall_del_after_the_address_was_given_to_another_pod(node: World) -> None:
+    """IPAM's GC comes before firewall's, and whoever is killed in between leaves this to DEL."""
+    chained = wired(node)
+    call(node, "ADD", {**FIREWALL, **chained})
+    memory = node.sh("ls /run/cni/firewall").strip()
+    node.sh(f"cp /run/cni/firewall/{memory} /run/cni/firewall/.{memory}.tmp")
+    call(node, "ADD", {**FIREWALL, **chained}, "p2")
+    call(node, "DEL", {**FIREWALL, **chained})
+    call(node, "CHECK", {**FIREWALL, **chained}, "p2")
+    call(node, "DEL", {**FIREWALL, **chained}, "p2")
+    assert "10.9.0.2" not in rules(node)
+
+
 def test_firewall_gc(node: World) -> None:
     addresses = {}
     for pod in ("p1", "p2"):
