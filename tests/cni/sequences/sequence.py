@@ -126,13 +126,16 @@ class Sequence:
         """An attachment that can be added, None where all are taken. A pod is in one network twice now and then."""
         mine = [(one.pod, one.ifname, one.network) for one in self.attachments if self.is_pod_there(one)]
         taken_names = {(pod, ifname) for pod, ifname, _ in mine}
-        twice = self.random.random() < 0.4
-        taken_networks = {(pod, network) for pod, _, network in mine if not twice or network in networks.ONCE}
+        taken_networks = {(pod, network) for pod, _, network in mine}
         free = [
             (pod, ifname, network)
             for pod, ifname, network in product(PODS, INTERFACES, networks.MAIN)
-            if (pod, ifname) not in taken_names and (pod, network) not in taken_networks
+            if (pod, ifname) not in taken_names
         ]
+        again = [one for one in free if (one[0], one[2]) in taken_networks]
+        new = [one for one in free if one not in again]
+        again = [one for one in again if one[2] not in networks.ONCE]
+        free = again if again and self.random.random() < 0.3 else new
         if not free:
             return None
         pod, ifname, network = self.random.choice(free)
