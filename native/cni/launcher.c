@@ -11,6 +11,8 @@
  *
  * In every other case it becomes the plugin by the long way: it executes .udplane/start beside it, which starts an
  * interpreter of its own, and one to be kept warm. A launcher that is killed takes the work with it, as a plugin would.
+ * A warm interpreter that does not begin (somebody has stopped or frozen it) is killed, since it has the descriptors:
+ * a runtime that waits for the end of the plugin's output would wait for it.
  *
  * Everything that is decided is decided by the warm interpreter, which knows its namespaces and capabilities; this
  * program only makes sure that it belongs to the same user.
@@ -23,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -30,6 +33,9 @@
 #define MAX_REQUEST 65536 /* a longer environment takes the long way */
 #define N_FDS       4
 #define BEGUN       (-1)
+#ifndef PATIENCE_SECONDS
+#define PATIENCE_SECONDS 30 /* for the work to begin */
+#endif
 #define LOST                                                                                                           \
     "{\n    \"code\": 11,\n    \"msg\": \"the warm interpreter ended before the plugin did\",\n"                       \
     "    \"details\": \"try again\"\n}\n"
@@ -149,10 +155,29 @@ static int receive(int fd, int32_t *answer)
 {
     ssize_t len;
 
+    errno = 0;
     do
         len = recv(fd, answer, sizeof *answer, 0);
     while (len < 0 && errno == EINTR);
     return len == (ssize_t)sizeof *answer ? 0 : -1;
+}
+
+/* Whether the work has begun. */
+static int has_begun(int fd)
+{
+    const struct timeval patience = {.tv_sec = PATIENCE_SECONDS}, none = {0};
+    struct ucred peer;
+    socklen_t peer_len = sizeof peer;
+    int32_t answer = 0;
+
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    int got = receive(fd, &answer);
+    if (got < 0 && errno == EAGAIN && !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_len) && peer.pid > 1) {
+        kill(peer.pid, SIGKILL);
+        got = receive(fd, &answer); /* it may have begun at the last moment */
+    }
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none);
+    return got == 0 && answer == BEGUN;
 }
 
 /* End as the process ended that did the work. */
@@ -176,7 +201,7 @@ int main(int argc, char **argv)
     /* With arguments it is not a plugin: `dhcp daemon`. */
     int fd = argc == 1 ? connect_to_warm() : -1;
 
-    if (fd < 0 || ask(fd, argv[0]) || receive(fd, &answer) || answer != BEGUN) {
+    if (fd < 0 || ask(fd, argv[0]) || !has_begun(fd)) {
         start_cold(argv);
         return 1;
     }
