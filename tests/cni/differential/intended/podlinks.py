@@ -126,7 +126,7 @@ POD_LINKS: tuple[Intended, ...] = (
     Intended(
         "an ADD that fails leaves no link",
         "the official ones leave it in the pod if the IPAM plugin fails, and under a random name if theirs is taken",
-        ("dummy-ipam-fails", "*vlan-ipam-fails", "*vlan-no-ipam", "*vlan-interface-exists"),
+        ("dummy-ipam-fails", "*vlan-ipam-fails", "*vlan-no-ipam", "*vlan-interface-exists", "protocol-*vlan-args-*"),
         paths=("p1/links/*",),
         ours=GONE,
     ),
