@@ -24,7 +24,7 @@ from tests.kernels import images, machine
 MARK = "pytest.mark.kernels"
 """What runs unless something else is asked for."""
 
-TIME_LIMIT = 1800
+TIME_LIMIT = 3600
 """Seconds for one machine; an emulated processor is about ten times slower than a real one."""
 
 
