@@ -147,7 +147,8 @@ class Overlay:
         """Start a daemon on every node, start the pods, and wait until all nodes know each other."""
         self.daemons = [self.start(node) for node in self.lab.nodes]
         bin_dir = self.directory / "cni" / "bin"
-        self.lab.underlay.run([str(UDPLANE), "cni", "install", "--bin-dir", str(bin_dir)])
+        # An interpreter that is kept warm would outlive the lab.
+        self.lab.underlay.run([str(UDPLANE), "cni", "install", "--bin-dir", str(bin_dir), "--keep-warm", "0"])
         for daemon in self.daemons:
             daemon.wait_until_ready()
             runtime = Runtime(

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -62,9 +62,20 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
     return seen
 
 
+def of_a_demo() -> set[str]:
+    """The processes of any demo, whoever their parent is by now."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended
+            if b"/udplane-demo/" in path.read_bytes():
+                found.add(path.parent.name)
+    return found
+
+
 @pytest.mark.parametrize("engine", ["python", "native"])
 def test_the_demo_shows_everything_and_leaves_a_capture(tun_device: None, tmp_path: Path, engine: str) -> None:
     pcap = tmp_path / "demo.pcapng"
+    before = of_a_demo()
     done = subprocess.run(
         [*DEMO, "--engine", engine, "--pcap", str(pcap)],
         env=OUTSIDE,
@@ -82,6 +93,7 @@ def test_the_demo_shows_everything_and_leaves_a_capture(tun_device: None, tmp_pa
     assert done.stdout.count("udplane status") == 2
     assert [line for line in done.stdout.splitlines() if len(line) > 100 and str(pcap) not in line] == []
     assert any(ICMP in packet for packet in rdpcap(str(pcap)))
+    wait_until(lambda: of_a_demo() <= before, "the demo's last process to end")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -23,7 +23,8 @@ from dataplane.lab.topology import Lab
 @pytest.fixture(scope="module")
 def bin_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("bin")
-    subprocess.run([UDPLANE, "cni", "install", "--bin-dir", directory], check=True, capture_output=True)
+    command = [str(UDPLANE), "cni", "install", "--bin-dir", str(directory), "--keep-warm", "0"]
+    subprocess.run(command, check=True, capture_output=True)
     return directory
 
 
