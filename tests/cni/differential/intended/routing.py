@@ -116,7 +116,7 @@ ROUTING: tuple[Intended, ...] = (
     Intended(
         "a vrf that fails leaves no VRF",
         "the official plugin leaves the one that it made, and DEL fails without the interface",
-        ("vrf-interface-*", "vrf-del-after-interface-is-gone", "protocol-vrf-args-*"),
+        ("vrf-interface-*", "vrf-del-after-interface-is-gone", "protocol-vrf-*"),
         ("* ADD vrf", "* DEL vrf"),
         ("p1/links/blue",),
         GONE,
@@ -124,7 +124,7 @@ ROUTING: tuple[Intended, ...] = (
     Intended(
         "DEL of vrf needs no interface",
         "the interface may be gone first",
-        ("vrf-interface-missing", "vrf-del-after-interface-is-gone", "protocol-vrf-args-*"),
+        ("vrf-interface-missing", "vrf-del-after-interface-is-gone", "protocol-vrf-*"),
         ("* DEL vrf",),
         ("exit", "stdout"),
         "^0?$",
