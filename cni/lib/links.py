@@ -260,8 +260,3 @@ def set_bridge_port(netlink: NetlinkSocket, index: int, hairpin: bool, isolated:
     switches = attribute(IFLA_BRPORT_MODE, bytes([hairpin])) + attribute(IFLA_BRPORT_ISOLATED, bytes([isolated]))
     info = nested(IFLA_LINKINFO, attribute_text(IFLA_INFO_SLAVE_KIND, "bridge"), nested(IFLA_INFO_SLAVE_DATA, switches))
     netlink.request(RTM_NEWLINK, ifinfomsg(index) + info)
-
-
-def random_veth_name() -> str:
-    """`veth` and eight random hexadecimal digits, as the official plugins name the host's end."""
-    return "veth" + os.urandom(4).hex()

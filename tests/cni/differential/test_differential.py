@@ -1,7 +1,7 @@
 """udplane's plugins beside the official Go plugins: the same calls on two twin nodes must have the same outcome.
 
     world "Go"                               world "udplane"
-    /opt/cni/bin = Debian's plugins          /opt/cni/bin = python -m cni.install --keep-warm
+    /opt/cni/bin = release 1.9.1             /opt/cni/bin = python -m cni.install
     node: cni0, veths, rules, state          node: cni0, veths, rules, state
     pods: /run/netns/p1, p2                  pods: /run/netns/p1, p2
           \\________________ the same CNI_* and stdin ________________/

@@ -1,7 +1,7 @@
 """A random sequence: a runtime that adds, deletes, checks and collects, is killed, reboots, and a host that interferes.
 
-Each step is one of STEPS, chosen at random. After it every live attachment has to have the traces that it had before,
-unless the step was about it; see model.py.
+Each step is one of the methods `step_*`, chosen at random. After it every live attachment has to have the traces that
+it had before, unless the step was about it; see model.py.
 """
 
 from __future__ import annotations
