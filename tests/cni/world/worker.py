@@ -36,6 +36,7 @@ MNT_DETACH = 2
 STATE_ROOTS = ("/etc/cni", "/run", "/var/lib/cni")
 # /run/netns is shown as namespaces, not files; the others belong to iptables, mount(8) and the warm interpreter.
 NOT_STATE = ("/run/netns", "/run/xtables.lock", "/run/mount", "/run/udplane-cni")
+REMOVALS = 10
 COMPAT_TABLES = {f"{family} {table}" for family in ("ip", "ip6") for table in ("filter", "nat", "mangle", "raw")}
 
 # What ./dev has unpacked instead of installing is on the inherited part.
@@ -86,12 +87,26 @@ def reset() -> None:
             while os.path.ismount(entry) and libc.umount2(str(entry).encode(), MNT_DETACH) == 0:
                 pass
             if entry.is_dir():
-                shutil.rmtree(entry)
+                remove_tree(entry)
             else:
                 entry.unlink()
     for name in ("/run/netns", "/etc/cni", "/var/lib/cni"):
         Path(name).mkdir(parents=True, exist_ok=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+def remove_tree(directory: Path) -> None:
+    """Delete `directory`, in which a warm interpreter may put or remove its files meanwhile."""
+    for tries_left in reversed(range(REMOVALS)):
+        try:
+            shutil.rmtree(directory)
+        except OSError:
+            if not directory.exists():
+                return
+            if not tries_left:
+                raise
+        else:
+            return
 
 
 def in_thread(work: Callable[[], Any]) -> Any:
