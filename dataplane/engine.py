@@ -44,11 +44,11 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from dataplane.batch import PacketBatch
-from dataplane.counters import Counters
 from dataplane.errors import ConfigError
-from dataplane.routes import RouteSnapshot
-from dataplane.verdicts import Direction
+from dataplane.packets.batch import PacketBatch
+from dataplane.packets.counters import Counters
+from dataplane.packets.routes import RouteSnapshot
+from dataplane.packets.verdicts import Direction
 
 ENGINES = ("native", "numpy", "python")
 

@@ -21,13 +21,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
-from dataplane.batch import MAX_PACKET, PacketBatch
-from dataplane.counters import Counters
 from dataplane.engine import Engine, LoopEngine
 from dataplane.errors import NodeError
-from dataplane.routes import RouteSnapshot
+from dataplane.packets.batch import MAX_PACKET, PacketBatch
+from dataplane.packets.counters import Counters
+from dataplane.packets.routes import RouteSnapshot
+from dataplane.packets.verdicts import Direction, Verdict
 from dataplane.udp import Destination
-from dataplane.verdicts import Direction, Verdict
 
 DEFAULT_SLOTS = 128
 """Packets in a batch: enough to spread the cost of a turn over, few enough that a turn ends within milliseconds."""

@@ -16,9 +16,17 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from dataplane.addresses import Address
 from dataplane.errors import UsageError
-from dataplane.icmp import upper_layer
-from dataplane.packet import IPV4, V4_MAPPED, check_header, destination_key, family_of, source_key, v4_header_len
-from dataplane.verdicts import Verdict
+from dataplane.packets.icmp import upper_layer
+from dataplane.packets.packet import (
+    IPV4,
+    V4_MAPPED,
+    check_header,
+    destination_key,
+    family_of,
+    source_key,
+    v4_header_len,
+)
+from dataplane.packets.verdicts import Verdict
 
 _TCP, _UDP = 6, 17
 _PROTOCOLS = {"tcp": {_TCP}, "udp": {_UDP}, "icmp": {1, 58}}

@@ -6,7 +6,7 @@ All of this works on the answer of the control socket, as `status.node_status` m
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dataplane.verdicts import Direction, Event, Verdict
+from dataplane.packets.verdicts import Direction, Event, Verdict
 
 Status = Mapping[str, Any]
 

@@ -9,14 +9,14 @@ from typing import Any
 
 from dataplane import __version__, clock
 from dataplane.backends.base import PeerState
-from dataplane.counters import Counters, PeerCounters
 from dataplane.engine import LearnedMtu
 from dataplane.host import NodeHost
 from dataplane.lease import Lease
 from dataplane.membership import Membership
 from dataplane.options import NodeOptions
+from dataplane.packets.counters import Counters, PeerCounters
+from dataplane.packets.verdicts import Direction, Event, Verdict
 from dataplane.subnet import NetworkConfig
-from dataplane.verdicts import Direction, Event, Verdict
 
 
 @dataclass(slots=True)

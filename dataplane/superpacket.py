@@ -7,7 +7,7 @@ payload of each of our datagrams is exactly one IP packet, whose header states i
 
 from collections.abc import Iterator
 
-from dataplane.packet import FAMILIES, IPV4, IPV6, V4_CHECKSUM, checksum, family_of, v4_header_len
+from dataplane.packets.packet import FAMILIES, IPV4, IPV6, V4_CHECKSUM, checksum, family_of, v4_header_len
 
 _UDP_HEADER_LEN = 8
 _TOTAL_LEN = {4: 2, 6: 4}

@@ -19,9 +19,9 @@ import struct
 from types import TracebackType
 from typing import Self
 
-from dataplane.batch import PacketBatch
 from dataplane.errors import NodeError
-from dataplane.verdicts import Egress, Verdict
+from dataplane.packets.batch import PacketBatch
+from dataplane.packets.verdicts import Egress, Verdict
 
 CLONE_DEVICE = "/dev/net/tun"
 

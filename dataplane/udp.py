@@ -21,11 +21,11 @@ from types import TracebackType
 from typing import Self
 
 from dataplane.addresses import Address
-from dataplane.batch import PacketBatch
 from dataplane.errors import NodeError
-from dataplane.fragment import pieces
-from dataplane.packet import V4_MAPPED
-from dataplane.verdicts import Egress, Verdict
+from dataplane.packets.batch import PacketBatch
+from dataplane.packets.fragment import pieces
+from dataplane.packets.packet import V4_MAPPED
+from dataplane.packets.verdicts import Egress, Verdict
 
 Destination = tuple[str, int]
 """Address and port of a peer, as the socket module takes them."""

@@ -60,7 +60,7 @@ struct dp_config {
 };
 
 /**
- * struct dp_batch - the arrays of a dataplane.batch.PacketBatch, owned by it
+ * struct dp_batch - the arrays of a dataplane.packets.batch.PacketBatch, owned by it
  * @count: packets in the batch
  * @arena: bytes of all packets
  * @offset: where each packet lies in @arena

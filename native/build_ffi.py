@@ -1,7 +1,7 @@
 """Generate what the C extension is built from: the header of outcomes, and the module source of cffi.
 
-    dataplane/verdicts.py  -->  native/build/verdicts.h  --+
-    native/api.cdef.h      --------------------------------+-->  native/build/_native.c
+    dataplane/packets/verdicts.py  -->  native/build/verdicts.h  --+
+    native/api.cdef.h              --------------------------------+-->  native/build/_native.c
 
 The two headers hold declarations without directives, so that cffi can read them and C can include them: there is one
 truth about every struct and prototype. Nothing that is generated is committed.
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 NATIVE = Path(__file__).parent
-VERDICTS = NATIVE.parent / "dataplane" / "verdicts.py"
+VERDICTS = NATIVE.parent / "dataplane" / "packets" / "verdicts.py"
 API = NATIVE / "api.cdef.h"
 HEADER = NATIVE / "build" / "verdicts.h"
 MODULE = NATIVE / "build" / "_native.c"
@@ -41,7 +41,7 @@ def generate() -> None:
 def write_header() -> None:
     """Write the enums of verdicts.py as C."""
     verdicts = _load(VERDICTS)
-    text = "/* Generated from dataplane/verdicts.py. */\n" + "".join(
+    text = "/* Generated from dataplane/packets/verdicts.py. */\n" + "".join(
         _enum(getattr(verdicts, name), prefix) for name, prefix in ENUMS.items()
     )
     HEADER.parent.mkdir(exist_ok=True)

@@ -1,5 +1,5 @@
 /*
- * fragment.h - cutting an IPv4 packet into fragments; see dataplane/fragment.py for the rules.
+ * fragment.h - cutting an IPv4 packet into fragments; see dataplane/packets/fragment.py for the rules.
  *
  * The packet may lie in two pieces, as a segment of a super-packet does: headers of its own, and a payload that stays
  * where it is. So does a fragment.

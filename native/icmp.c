@@ -1,4 +1,5 @@
-/* icmp.c - ICMP errors by the rules of RFC 1122, RFC 1812 and RFC 4443; see dataplane/icmp.py for the reasons. */
+/* icmp.c - ICMP errors by the rules of RFC 1122, RFC 1812 and RFC 4443; see dataplane/packets/icmp.py for the reasons.
+ */
 #include "icmp.h"
 
 #define PROTOCOL_ICMP            1

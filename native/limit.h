@@ -1,5 +1,5 @@
 /*
- * limit.h - how many ICMP errors may go out; see ErrorLimit in dataplane/icmp.py for the reasons.
+ * limit.h - how many ICMP errors may go out; see ErrorLimit in dataplane/packets/icmp.py for the reasons.
  *
  * All workers share one limit without a lock: it is a table of buckets.
  */

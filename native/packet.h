@@ -1,5 +1,6 @@
 /*
- * packet.h - IP headers: what is read from them and what is changed in them; see dataplane/packet.py for the layout.
+ * packet.h - IP headers: what is read from them and what is changed in them; see dataplane/packets/packet.py for the
+ * layout.
  *
  * Functions that take only a packet's first byte want one that dp_packet_check() has found FORWARDED.
  */
@@ -117,7 +118,8 @@ static inline struct dp_key dp_packet_destination(const uint8_t *packet)
     return dp_key_load(packet + family->addresses_at + family->address_len, family->address_len);
 }
 
-/* Whether the source address can be that of one host on a network; see has_hosts_source() in dataplane/packet.py. */
+/* Whether the source address can be that of one host on a network; see has_hosts_source() in
+ * dataplane/packets/packet.py. */
 static inline int dp_packet_has_hosts_source(const uint8_t *packet)
 {
     if (is_v4(packet))

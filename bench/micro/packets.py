@@ -7,9 +7,9 @@ from random import Random
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from dataplane.batch import PacketBatch
 from dataplane.engine import EngineConfig
-from dataplane.routes import RouteSnapshot, RouteTable, address_key
+from dataplane.packets.batch import PacketBatch
+from dataplane.packets.routes import RouteSnapshot, RouteTable, address_key
 
 BASE = int(IPv4Address("10.0.0.0"))
 PORT = 8285

@@ -7,7 +7,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.micro.packets import BASE, CONFIG, OURS, Reused, packet, routes, time_batches
 from dataplane.engine import ENGINES, load_engine
-from dataplane.verdicts import Direction, Verdict
+from dataplane.packets.verdicts import Direction, Verdict
 
 SIZES = (1, 16, 128)
 ROUNDS = {"python": 200, "numpy": 1000, "native": 5000}

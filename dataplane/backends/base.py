@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dataplane.addresses import Address, Network
-from dataplane.counters import Counters, PeerCounters
 from dataplane.engine import LearnedMtu
 from dataplane.errors import ConfigError
 from dataplane.lease import Lease, LeaseAttrs, LeaseEvent
 from dataplane.netdev import ExternalInterface
 from dataplane.options import NodeOptions
+from dataplane.packets.counters import Counters, PeerCounters
 from dataplane.subnet import NetworkConfig
 from dataplane.wishes import Wish
 

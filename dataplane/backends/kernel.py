@@ -19,11 +19,11 @@ from typing import Any
 from dataplane import netdev
 from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext, PeerState
-from dataplane.counters import Counters
 from dataplane.errors import NodeError
 from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent
 from dataplane.leftovers import Leftovers
 from dataplane.netdev import ExternalInterface
+from dataplane.packets.counters import Counters
 from dataplane.rtnetlink import Entry, Route, Tables
 from dataplane.wishes import Wish
 

@@ -16,14 +16,14 @@ from dataplane import netdev
 from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext, PeerState
 from dataplane.backends.peer_ways import PeerWays
-from dataplane.counters import Counters, PeerCounters
 from dataplane.device import device_wishes
 from dataplane.engine import Engine, EngineConfig, LoopEngine, LoopOptions, load_engine
 from dataplane.errors import NodeError
 from dataplane.forwarder import DEFAULT_SLOTS, Forwarder
 from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent
 from dataplane.leftovers import Leftovers
-from dataplane.routes import Peer, RouteTable
+from dataplane.packets.counters import Counters, PeerCounters
+from dataplane.packets.routes import Peer, RouteTable
 from dataplane.tun import TunDevice
 from dataplane.udp import DEFAULT_PORT, ENCAP_OVERHEAD, Underlay, gso_max_size
 from dataplane.wishes import Wish

@@ -4,14 +4,14 @@ That is the routes in use, the path MTUs learned, the counters, and what is done
 """
 
 from dataplane.addresses import Network
-from dataplane.batch import NO_PEER, PacketBatch
-from dataplane.counters import Counters
 from dataplane.engine import EngineConfig, LearnedMtu
-from dataplane.fragment import may_fragment
-from dataplane.icmp import TYPE_AND_CODE, ErrorLimit, may_answer, put_error
-from dataplane.packet import change_ttl, family_of, source_key
-from dataplane.routes import RouteSnapshot
-from dataplane.verdicts import Direction, Egress, Event, Verdict
+from dataplane.packets.batch import NO_PEER, PacketBatch
+from dataplane.packets.counters import Counters
+from dataplane.packets.fragment import may_fragment
+from dataplane.packets.icmp import TYPE_AND_CODE, ErrorLimit, may_answer, put_error
+from dataplane.packets.packet import change_ttl, family_of, source_key
+from dataplane.packets.routes import RouteSnapshot
+from dataplane.packets.verdicts import Direction, Egress, Event, Verdict
 
 
 class BatchEngine:

@@ -12,11 +12,11 @@ import threading
 from typing import Any
 
 from dataplane._native import ffi, lib
-from dataplane.batch import PacketBatch
-from dataplane.counters import Counters, PeerCounters
 from dataplane.engine import OFFLOADS, EngineConfig, LearnedMtu
-from dataplane.routes import RouteSnapshot, address_key, prefix_length
-from dataplane.verdicts import Direction, Event, Verdict
+from dataplane.packets.batch import PacketBatch
+from dataplane.packets.counters import Counters, PeerCounters
+from dataplane.packets.routes import RouteSnapshot, address_key, prefix_length
+from dataplane.packets.verdicts import Direction, Event, Verdict
 
 PEER = struct.Struct("=16siII")
 """struct dp_peer"""

@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataplane.addresses import Network
-from dataplane.batch import ADDRESS_LEN, NO_PEER, PacketBatch
 from dataplane.engine import EngineConfig
 from dataplane.engines.base import BatchEngine
-from dataplane.packet import ECN_AFTER_TUNNEL, ECN_LOST, IPV4, IPV6, V4_CHECKSUM, V4_MAPPED
-from dataplane.routes import ADDRESS_BITS, V4_PREFIX_BITS, RouteSnapshot, address_key, prefix_length
-from dataplane.verdicts import Egress, Verdict
+from dataplane.packets.batch import ADDRESS_LEN, NO_PEER, PacketBatch
+from dataplane.packets.packet import ECN_AFTER_TUNNEL, ECN_LOST, IPV4, IPV6, V4_CHECKSUM, V4_MAPPED
+from dataplane.packets.routes import ADDRESS_BITS, V4_PREFIX_BITS, RouteSnapshot, address_key, prefix_length
+from dataplane.packets.verdicts import Egress, Verdict
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -112,7 +112,7 @@ class NumpyEngine(BatchEngine):
 
 
 class _Packets:
-    """All packets of a batch, as arrays; the vector counterpart of `dataplane.packet`."""
+    """All packets of a batch, as arrays; the vector counterpart of `dataplane.packets.packet`."""
 
     def __init__(self, batch: PacketBatch) -> None:
         self.arena: Bytes = np.frombuffer(batch.arena, np.uint8)

@@ -1,13 +1,13 @@
 """The python engine: one packet at a time, each rule one line. Read this one first; the others are tested against it.
 
-The steps and their order are those of `dataplane.engine`; the questions asked of a packet are in `dataplane.packet`.
+The steps and their order are those of `dataplane.engine`; the questions asked of a packet are in `packets.packet`.
 """
 
 from dataplane.addresses import Network
-from dataplane.batch import NO_PEER, PacketBatch
 from dataplane.engine import EngineConfig
 from dataplane.engines.base import BatchEngine
-from dataplane.packet import (
+from dataplane.packets.batch import NO_PEER, PacketBatch
+from dataplane.packets.packet import (
     ECN_AFTER_TUNNEL,
     ECN_LOST,
     IPV6,
@@ -23,7 +23,7 @@ from dataplane.packet import (
     tos,
     ttl,
 )
-from dataplane.verdicts import Egress, Verdict
+from dataplane.packets.verdicts import Egress, Verdict
 
 
 class PythonEngine(BatchEngine):

@@ -15,7 +15,7 @@ from ipaddress import ip_address
 
 from dataplane.addresses import Address
 from dataplane.lab.netns import Namespace
-from dataplane.packet import checksum
+from dataplane.packets.packet import checksum
 
 ECHO = struct.Struct("!BBHHH")
 """Type, code, checksum, identifier, sequence number."""

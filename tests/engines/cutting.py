@@ -1,7 +1,7 @@
 """Fragments, as every implementation makes them."""
 
-from dataplane.batch import PacketBatch
-from dataplane.fragment import pieces
+from dataplane.packets.batch import PacketBatch
+from dataplane.packets.fragment import pieces
 from tests.engines.conftest import available
 
 

@@ -12,8 +12,8 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop
 from scapy.packet import Packet, Raw
 
-from dataplane.packet import checksum
-from dataplane.routes import Peer, RouteSnapshot, address_key
+from dataplane.packets.packet import checksum
+from dataplane.packets.routes import Peer, RouteSnapshot, address_key
 
 Strategy = st.SearchStrategy
 UNDERLAY = ["192.168.0.202", "192.168.0.203", "fd00:192::202"]

@@ -10,11 +10,11 @@ from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Raw
 
-from dataplane.batch import MAX_PACKET, NO_PEER, PacketBatch
 from dataplane.engine import Engine, EngineConfig, load_engine
 from dataplane.errors import ConfigError
-from dataplane.routes import Peer, RouteSnapshot, address_key
-from dataplane.verdicts import Direction, Egress, Event, Verdict
+from dataplane.packets.batch import MAX_PACKET, NO_PEER, PacketBatch
+from dataplane.packets.routes import Peer, RouteSnapshot, address_key
+from dataplane.packets.verdicts import Direction, Egress, Event, Verdict
 from tests.engines.conftest import MakeEngine
 from tests.unit.test_routes import random_address, random_network, scan
 from tests.vectors.golden import SUBNET4, SUBNET6

@@ -4,9 +4,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from dataplane.batch import MAX_PACKET, NO_PEER, PacketBatch
-from dataplane.routes import address_key
-from dataplane.verdicts import Direction, Event, Verdict
+from dataplane.packets.batch import MAX_PACKET, NO_PEER, PacketBatch
+from dataplane.packets.routes import address_key
+from dataplane.packets.verdicts import Direction, Event, Verdict
 from tests.engines.conftest import MakeEngine
 from tests.engines.cutting import cut
 from tests.vectors import golden

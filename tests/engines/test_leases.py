@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataplane.addresses import Address
-from dataplane.batch import PacketBatch
 from dataplane.engine import EngineConfig
 from dataplane.lease import Lease
 from dataplane.lease_gate import LeaseGate
-from dataplane.routes import RouteTable
+from dataplane.packets.batch import PacketBatch
+from dataplane.packets.routes import RouteTable
+from dataplane.packets.verdicts import Verdict
 from dataplane.subnet import NetworkConfig
-from dataplane.verdicts import Verdict
 from tests.engines.conftest import MakeEngine
 from tests.unit.hostile_leases import OWN, any_gates, any_lease, peers_of
 

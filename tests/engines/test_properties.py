@@ -12,14 +12,14 @@ from scapy.layers.inet import ICMP, IP, fragment
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6TimeExceeded, IPv6
 from scapy.packet import Raw
 
-from dataplane.batch import PacketBatch
-from dataplane.counters import Counters
 from dataplane.engine import Engine, EngineConfig
 from dataplane.engines.python import PythonEngine
-from dataplane.fragment import fragments, may_fragment
-from dataplane.packet import check_header, checksum
-from dataplane.routes import RouteSnapshot
-from dataplane.verdicts import Direction, Egress, Verdict
+from dataplane.packets.batch import PacketBatch
+from dataplane.packets.counters import Counters
+from dataplane.packets.fragment import fragments, may_fragment
+from dataplane.packets.packet import check_header, checksum
+from dataplane.packets.routes import RouteSnapshot
+from dataplane.packets.verdicts import Direction, Egress, Verdict
 from tests.engines.conftest import MakeEngine, available
 from tests.engines.cutting import cut_natively
 from tests.engines.packets import datagrams, fragmentable_packets, good_packets, packets, snapshots

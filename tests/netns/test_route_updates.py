@@ -19,10 +19,10 @@ import pytest
 from dataplane.engine import EngineConfig, load_engine
 from dataplane.forwarder import Forwarder
 from dataplane.lab.topology import Lab
-from dataplane.routes import RouteTable
+from dataplane.packets.routes import RouteTable
+from dataplane.packets.verdicts import Direction, Verdict
 from dataplane.tun import TunDevice
 from dataplane.udp import DEFAULT_PORT, Underlay
-from dataplane.verdicts import Direction, Verdict
 from tests.waiting import wait_until
 
 UPDATES = 10_000

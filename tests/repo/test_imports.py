@@ -16,18 +16,18 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("dataplane", "cni", "native", "bench", "tests")
 
 ONLY = {
-    "dataplane.verdicts": set(),
-    "dataplane.packet": {"dataplane.verdicts"},
-    "dataplane.batch": {"dataplane.verdicts"},
-    "dataplane.fragment": {"dataplane.batch", "dataplane.packet"},
-    "dataplane.tun": {"dataplane.batch", "dataplane.errors", "dataplane.verdicts"},
+    "dataplane.packets.verdicts": set(),
+    "dataplane.packets.packet": {"dataplane.packets.verdicts"},
+    "dataplane.packets.batch": {"dataplane.packets.verdicts"},
+    "dataplane.packets.fragment": {"dataplane.packets.batch", "dataplane.packets.packet"},
+    "dataplane.tun": {"dataplane.packets.batch", "dataplane.errors", "dataplane.packets.verdicts"},
     "dataplane.udp": {
         "dataplane.addresses",
-        "dataplane.batch",
+        "dataplane.packets.batch",
         "dataplane.errors",
-        "dataplane.fragment",
-        "dataplane.verdicts",
-        "dataplane.packet",
+        "dataplane.packets.fragment",
+        "dataplane.packets.verdicts",
+        "dataplane.packets.packet",
     },
 }
 """Modules at the bottom: all that each may import of this project, itself aside. Other modules are free to use them."""

@@ -2,10 +2,10 @@
 
 import pytest
 
-from dataplane.batch import HEADROOM, NO_PEER, PacketBatch
-from dataplane.icmp import ICMP_HEADER_LEN
-from dataplane.packet import IPV6
-from dataplane.verdicts import Egress, Verdict
+from dataplane.packets.batch import HEADROOM, NO_PEER, PacketBatch
+from dataplane.packets.icmp import ICMP_HEADER_LEN
+from dataplane.packets.packet import IPV6
+from dataplane.packets.verdicts import Egress, Verdict
 
 
 def test_packets_keep_what_they_came_with() -> None:

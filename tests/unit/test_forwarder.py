@@ -14,14 +14,14 @@ from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 from scapy.packet import Raw
 
-from dataplane.batch import PacketBatch
 from dataplane.engine import EngineConfig
 from dataplane.engines.python import PythonEngine
 from dataplane.errors import NodeError
 from dataplane.forwarder import BatchLoop, Forwarder
 from dataplane.memory import MemoryTun, MemoryUnderlay, Wire
-from dataplane.routes import RouteSnapshot, RouteTable
-from dataplane.verdicts import Direction, Event, Verdict
+from dataplane.packets.batch import PacketBatch
+from dataplane.packets.routes import RouteSnapshot, RouteTable
+from dataplane.packets.verdicts import Direction, Event, Verdict
 from tests.waiting import wait_until
 
 UNDERLAY = ("192.168.0.201", "192.168.0.202")

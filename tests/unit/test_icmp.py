@@ -1,7 +1,7 @@
 """The limit on ICMP errors. What is answered and how is told by the golden packets."""
 
-from dataplane.icmp import N_SOURCES, ErrorLimit, TokenBucket, hash_source
-from dataplane.verdicts import Verdict
+from dataplane.packets.icmp import N_SOURCES, ErrorLimit, TokenBucket, hash_source
+from dataplane.packets.verdicts import Verdict
 
 SECOND_NS = 10**9
 

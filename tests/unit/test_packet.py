@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from dataplane.packet import change_ttl, checksum, set_ecn, tos, update_checksum
+from dataplane.packets.packet import change_ttl, checksum, set_ecn, tos, update_checksum
 
 
 def test_checksum_of_the_example_in_the_rfc() -> None:

@@ -7,8 +7,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 import pytest
 
 from dataplane.addresses import Address, Network
-from dataplane.batch import NO_PEER
-from dataplane.routes import Peer, RouteSnapshot, RouteTable, address_key
+from dataplane.packets.batch import NO_PEER
+from dataplane.packets.routes import Peer, RouteSnapshot, RouteTable, address_key
 
 NODE = ip_address("192.168.0.202")
 

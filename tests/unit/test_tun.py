@@ -22,11 +22,11 @@ from pathlib import Path
 import pytest
 
 from dataplane import netdev, tun
-from dataplane.batch import MAX_PACKET, PacketBatch
 from dataplane.errors import NodeError
 from dataplane.lab.netns import Namespace
+from dataplane.packets.batch import MAX_PACKET, PacketBatch
+from dataplane.packets.verdicts import Egress, Verdict
 from dataplane.tun import TunDevice
-from dataplane.verdicts import Egress, Verdict
 from tests.waiting import wait_until
 
 NAME = "udplane0"

@@ -14,12 +14,12 @@ from ipaddress import ip_address
 import pytest
 
 from dataplane import netdev
-from dataplane.batch import MAX_PACKET, PacketBatch
 from dataplane.errors import NodeError
 from dataplane.lab.netns import Namespace
-from dataplane.routes import address_key
+from dataplane.packets.batch import MAX_PACKET, PacketBatch
+from dataplane.packets.routes import address_key
+from dataplane.packets.verdicts import Egress, Verdict
 from dataplane.udp import BUFFER_BYTES, Underlay
-from dataplane.verdicts import Egress, Verdict
 from tests.waiting import wait_until
 
 LEFT = {4: "192.0.2.1", 6: "2001:db8:1::1"}

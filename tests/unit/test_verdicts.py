@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.verdicts import Direction, Event, Verdict
+from dataplane.packets.verdicts import Direction, Event, Verdict
 
 PACKET_RULES = Path(__file__).parents[2] / "docs" / "packet-rules.md"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dataplane.engine import EngineConfig
-from dataplane.routes import Peer, RouteSnapshot
-from dataplane.verdicts import Direction, Egress, Event, Verdict
+from dataplane.packets.routes import Peer, RouteSnapshot
+from dataplane.packets.verdicts import Direction, Egress, Event, Verdict
 
 FILE = Path(__file__).with_name("packets.toml")
 SUBNET4, SUBNET6 = IPv4Network("10.5.1.0/24"), IPv6Network("fd05:1::/64")

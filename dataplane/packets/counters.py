@@ -7,8 +7,8 @@ number. The table of peers is replaced and not edited when a peer comes or goes,
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-from dataplane.batch import PacketBatch
-from dataplane.verdicts import Direction, Event, Verdict
+from dataplane.packets.batch import PacketBatch
+from dataplane.packets.verdicts import Direction, Event, Verdict
 
 
 @dataclass(slots=True)

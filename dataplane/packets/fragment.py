@@ -15,8 +15,8 @@ wrong stays wrong.
 
 from collections.abc import Sequence
 
-from dataplane.batch import PacketBatch
-from dataplane.packet import IPV4, family_of, set_byte, set_word, v4_header_len, word
+from dataplane.packets.batch import PacketBatch
+from dataplane.packets.packet import IPV4, family_of, set_byte, set_word, v4_header_len, word
 
 V4_TOTAL_LENGTH, V4_FRAGMENT = 2, 6
 """Where these words of the header lie."""

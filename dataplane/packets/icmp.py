@@ -10,8 +10,8 @@ the precedence of internetwork control (TOS 0xC0); it is short enough not to be 
 
 import struct
 
-from dataplane.packet import IPV4, IPV6, checksum, family_of, has_hosts_source, v4_header_len
-from dataplane.verdicts import Verdict
+from dataplane.packets.packet import IPV4, IPV6, checksum, family_of, has_hosts_source, v4_header_len
+from dataplane.packets.verdicts import Verdict
 
 PROTOCOL_ICMP, PROTOCOL_ICMPV6 = 1, 58
 ICMP_HEADER_LEN = 8

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from dataplane.addresses import Address, Network
-from dataplane.batch import NO_PEER
-from dataplane.packet import V4_MAPPED, is_v4_mapped
+from dataplane.packets.batch import NO_PEER
+from dataplane.packets.packet import V4_MAPPED, is_v4_mapped
 
 ADDRESS_BITS = 128
 

@@ -22,7 +22,7 @@ set. The IPv4 header checksum is not computed anew, but moved by the same amount
 import struct
 from dataclasses import dataclass
 
-from dataplane.verdicts import Verdict
+from dataplane.packets.verdicts import Verdict
 
 V4_MAPPED = bytes(10) + b"\xff\xff"
 """What goes before an IPv4 address to make 16 bytes of it (RFC 4291 2.5.5.2)."""

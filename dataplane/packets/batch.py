@@ -8,7 +8,7 @@ Each slot has HEADROOM bytes before the place where a packet is read to: an ICMP
 headers in front of the packet that it quotes.
 """
 
-from dataplane.verdicts import Egress, Verdict
+from dataplane.packets.verdicts import Egress, Verdict
 
 HEADROOM = 64
 """Bytes kept free in front of a packet: IPv6 header and ICMPv6 header (48), rounded up."""
