@@ -257,7 +257,7 @@ def _config_set(namespace: argparse.Namespace) -> int:
 
 
 def _config_validate(namespace: argparse.Namespace) -> int:
-    from dataplane.subnet import NetworkConfig
+    from dataplane.leases.network_config import NetworkConfig
 
     print(NetworkConfig.parse(_read_text(namespace.file)).to_json())
     return 0

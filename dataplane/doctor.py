@@ -18,13 +18,13 @@ from dataplane.control import ControlClient
 from dataplane.device import MINIMUM_MTU
 from dataplane.engine import EngineConfig, load_engine
 from dataplane.errors import ConfigError, NodeError, UdplaneError
-from dataplane.lease_gate import LeaseGate, Refusal, check_underlay
+from dataplane.leases.gate import LeaseGate, Refusal, check_underlay
+from dataplane.leases.network_config import NetworkConfig
 from dataplane.nft_rules import base_chains
 from dataplane.options import NodeOptions
 from dataplane.report import table
 from dataplane.run_directory import RunDirectory
 from dataplane.stores.base import StoreOptions, open_store
-from dataplane.subnet import NetworkConfig
 from dataplane.tun import CLONE_DEVICE
 from dataplane.udp import BUFFER_BYTES, DEFAULT_PORT, ENCAP_OVERHEAD
 

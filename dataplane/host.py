@@ -25,12 +25,12 @@ from dataplane.device import forwarding_wishes
 from dataplane.errors import NodeError
 from dataplane.firewall import WITHOUT_RULES, Firewall
 from dataplane.host_events import host_events
-from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
+from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
+from dataplane.leases.network_config import NetworkConfig
 from dataplane.leftovers import Leftovers
 from dataplane.options import NodeOptions
 from dataplane.report import backend_line
 from dataplane.rules import Guard, RuleSet, forward_rules, masquerade_rules
-from dataplane.subnet import NetworkConfig
 from dataplane.subnet_file import SubnetFile, WrittenSubnetFile
 from dataplane.unshared_network import UnsharedNetworks
 from dataplane.wishes import Quiet, Wish, WishedState

@@ -20,10 +20,10 @@ from typing import Protocol
 from dataplane import clock
 from dataplane.concurrency import first_failure
 from dataplane.errors import LeaseError, LeaseLostError, StoreError, UdplaneError
-from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
-from dataplane.lease_gate import LeaseGate
-from dataplane.lease_keeper import Action, LeaseKeeper
-from dataplane.lease_table import LeaseTable
+from dataplane.leases.gate import LeaseGate
+from dataplane.leases.keeper import Action, LeaseKeeper
+from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
+from dataplane.leases.table import LeaseTable
 from dataplane.stores.base import AcquireRequest, Outage, Snapshot, Store, WatchUpdate
 
 _log = logging.getLogger(__name__)

@@ -29,8 +29,9 @@ from dataplane import control, netdev, supervisor
 from dataplane.concurrency import first_failure, in_thread
 from dataplane.errors import NodeError, NoNetworkConfigError, NoRoomError, StoreError
 from dataplane.host import NodeHost
-from dataplane.lease import Lease, LeaseAttrs, Subnets
-from dataplane.lease_gate import LeaseGate, check_underlay
+from dataplane.leases.gate import LeaseGate, check_underlay
+from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
+from dataplane.leases.network_config import NetworkConfig
 from dataplane.leftovers import NOTHING, Leftovers
 from dataplane.membership import Membership
 from dataplane.netns import current_netns
@@ -39,7 +40,6 @@ from dataplane.removal import remove_leftovers
 from dataplane.run_directory import NodeRecord, Note, RunDirectory, claimed_device
 from dataplane.status import NodeState, node_status
 from dataplane.stores.base import AcquireRequest, Store, StoreOptions, open_store
-from dataplane.subnet import NetworkConfig
 from dataplane.subnet_file import previous_subnets
 
 _log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from dataplane.errors import NodeError, UdplaneError, file_error
-from dataplane.lease import Lease, LeaseAttrs, Subnets
+from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
 from dataplane.leftovers import NOTHING, Leftovers
 from dataplane.stores.base import StoreOptions
 

@@ -11,12 +11,12 @@ from dataplane import __version__, clock
 from dataplane.backends.base import PeerState
 from dataplane.engine import LearnedMtu
 from dataplane.host import NodeHost
-from dataplane.lease import Lease
+from dataplane.leases.lease import Lease
+from dataplane.leases.network_config import NetworkConfig
 from dataplane.membership import Membership
 from dataplane.options import NodeOptions
 from dataplane.packets.counters import Counters, PeerCounters
 from dataplane.packets.verdicts import Direction, Event, Verdict
-from dataplane.subnet import NetworkConfig
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from dataplane.addresses import Network
 from dataplane.errors import ConfigError, file_error
-from dataplane.lease import Subnets
+from dataplane.leases.lease import Subnets
 from dataplane.leftovers import Leftovers
 
 _MAX_BYTES = 64 * 1024

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 from dataplane.addresses import Address, Network
 from dataplane.engine import LearnedMtu
 from dataplane.errors import ConfigError
-from dataplane.lease import Lease, LeaseAttrs, LeaseEvent
+from dataplane.leases.lease import Lease, LeaseAttrs, LeaseEvent
+from dataplane.leases.network_config import NetworkConfig
 from dataplane.netdev import ExternalInterface
 from dataplane.options import NodeOptions
 from dataplane.packets.counters import Counters, PeerCounters
-from dataplane.subnet import NetworkConfig
 from dataplane.wishes import Wish
 
 

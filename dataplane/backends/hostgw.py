@@ -13,7 +13,7 @@ from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext
 from dataplane.backends.kernel import KernelBackend, NoWayError
 from dataplane.errors import NodeError
-from dataplane.lease import LeaseAttrs
+from dataplane.leases.lease import LeaseAttrs
 from dataplane.netdev import ExternalInterface
 from dataplane.rtnetlink import Route
 from dataplane.wishes import Wish

@@ -20,7 +20,7 @@ from dataplane import netdev
 from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext, PeerState
 from dataplane.errors import NodeError
-from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent
+from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent
 from dataplane.leftovers import Leftovers
 from dataplane.netdev import ExternalInterface
 from dataplane.packets.counters import Counters

@@ -20,7 +20,7 @@ from dataplane.device import device_wishes
 from dataplane.engine import Engine, EngineConfig, LoopEngine, LoopOptions, load_engine
 from dataplane.errors import NodeError
 from dataplane.forwarder import DEFAULT_SLOTS, Forwarder
-from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent
+from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent
 from dataplane.leftovers import Leftovers
 from dataplane.packets.counters import Counters, PeerCounters
 from dataplane.packets.routes import Peer, RouteTable

@@ -19,7 +19,6 @@ headers take 70 bytes, of which flannel allows for 50 and leaves the rest to fra
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dataplane import gojson
 from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext
 from dataplane.backends.hostgw import Link
@@ -35,7 +34,8 @@ from dataplane.backends.vxlan_device import (
 )
 from dataplane.device import device_wishes
 from dataplane.errors import ConfigError
-from dataplane.lease import LeaseAttrs
+from dataplane.leases import gojson
+from dataplane.leases.lease import LeaseAttrs
 from dataplane.leftovers import Leftovers
 from dataplane.netdev import ExternalInterface
 from dataplane.rtnetlink import Entry, ForwardingEntry, Neighbour, Route

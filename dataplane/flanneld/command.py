@@ -30,9 +30,9 @@ from dataplane.flanneld import goflags
 from dataplane.flanneld.interface import choose_interface
 from dataplane.flanneld.options import FlanneldOptions
 from dataplane.flanneld.translate import health_address, node_options, public_address, store_options, without_effect
+from dataplane.leases.network_config import NetworkConfig
 from dataplane.options import NodeOptions
 from dataplane.privileges import drop_privileges
-from dataplane.subnet import NetworkConfig
 
 _log = logging.getLogger(__name__)
 

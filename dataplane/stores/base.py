@@ -23,7 +23,7 @@ from typing import ClassVar, Protocol, cast
 
 from dataplane.errors import UdplaneError, UsageError
 from dataplane.flags import about, boolean, bounded
-from dataplane.lease import Lease, LeaseAttrs, LeaseEvent, Subnets
+from dataplane.leases.lease import Lease, LeaseAttrs, LeaseEvent, Subnets
 
 LEASE_SECONDS = 24 * 60 * 60
 """How long a lease lives without renewal: flannel's 24 hours."""

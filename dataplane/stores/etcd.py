@@ -27,14 +27,14 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 
 from dataplane import clock
-from dataplane.allocation import allocate, own_lease, taken_subnets
 from dataplane.errors import ConfigError, LeaseLostError, NoNetworkConfigError, StoreError, UsageError
-from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
+from dataplane.leases.allocation import allocate, own_lease, taken_subnets
+from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
+from dataplane.leases.network_config import NetworkConfig
 from dataplane.stores.base import AcquireRequest, Complaints, Outage, Snapshot, Store, StoreOptions, WatchUpdate
 from dataplane.stores.etcd_gateway import CompactedError, Credentials, Gateway, KeyValue, WatchEvent, prefix_end
 from dataplane.stores.http import Endpoint, tls_context
 from dataplane.stores.retry import Retry
-from dataplane.subnet import NetworkConfig
 
 _log = logging.getLogger(__name__)
 

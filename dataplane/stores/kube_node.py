@@ -8,8 +8,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any, TypeVar
 
 from dataplane.errors import ConfigError
-from dataplane.lease import Lease, LeaseAttrs, Subnets
-from dataplane.subnet import NetworkConfig
+from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
+from dataplane.leases.network_config import NetworkConfig
 
 _PREFIX = re.compile(r"(?:[a-z0-9_-]+\.)+[a-z0-9_-]+/(?:[a-z0-9_-]+-)?", re.ASCII)
 

@@ -25,13 +25,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dataplane.errors import ConfigError, LeaseError, LeaseLostError, NoNetworkConfigError, StoreError
-from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent
+from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent
+from dataplane.leases.network_config import NetworkConfig
 from dataplane.stores.base import AcquireRequest, Complaints, Outage, Snapshot, Store, StoreOptions, WatchUpdate
 from dataplane.stores.kube_api import GoneError, Json, KubeApi
 from dataplane.stores.kube_node import NodeReader, annotations_of, name_of, pod_subnets, version_of
 from dataplane.stores.kubeconfig import at_url, from_kubeconfig, in_cluster
 from dataplane.stores.retry import Retry
-from dataplane.subnet import NetworkConfig
 
 _log = logging.getLogger(__name__)
 

@@ -31,13 +31,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from dataplane import clock
-from dataplane.allocation import allocate, own_lease, taken_subnets
 from dataplane.errors import ConfigError, LeaseLostError, NoNetworkConfigError, StoreError, UsageError
-from dataplane.lease import Lease, LeaseAttrs, Subnets
+from dataplane.leases.allocation import allocate, own_lease, taken_subnets
+from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
+from dataplane.leases.network_config import NetworkConfig
 from dataplane.stores.base import LEASE_SECONDS, AcquireRequest, Complaints, Snapshot, Store, StoreOptions, WatchUpdate
 from dataplane.stores.polling import watch_by_polling
 from dataplane.stores.sqlite_time import TABLE, keep_offset, offset
-from dataplane.subnet import NetworkConfig
 
 _log = logging.getLogger(__name__)
 

@@ -29,14 +29,14 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dataplane import gojson
 from dataplane.addresses import Address, trouble_with_host
-from dataplane.allocation import own_lease
 from dataplane.errors import ConfigError, LeaseError, LeaseLostError, StoreError, UsageError
-from dataplane.lease import Lease, LeaseAttrs, Subnets
+from dataplane.leases import gojson
+from dataplane.leases.allocation import own_lease
+from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
+from dataplane.leases.network_config import NetworkConfig
 from dataplane.stores.base import AcquireRequest, Snapshot, Store, StoreOptions, WatchUpdate
 from dataplane.stores.polling import watch_by_polling
-from dataplane.subnet import NetworkConfig
 
 _MAX_BYTES = 16 * 1024 * 1024
 _PEER_KEYS = {"node", "public-ip", "public-ipv6", "subnets", "backend-type", "backend-data"}

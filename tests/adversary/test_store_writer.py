@@ -19,16 +19,16 @@ import pytest
 
 from dataplane.lab.overlay import Overlay, last_line
 from dataplane.lab.topology import Lab
-from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
-from dataplane.lease_gate import LeaseGate
-from dataplane.lease_table import LeaseTable
+from dataplane.leases.gate import LeaseGate
+from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
+from dataplane.leases.network_config import NetworkConfig
+from dataplane.leases.table import LeaseTable
 from dataplane.membership import Membership
 from dataplane.stores.base import AcquireRequest, Store, StoreOptions, open_store
 from dataplane.stores.http import Endpoint
 from dataplane.stores.kube_api import KubeApi
 from dataplane.stores.kubeconfig import ApiServer
 from dataplane.stores.kubernetes import KubernetesStore
-from dataplane.subnet import NetworkConfig
 from tests.stores.etcd_server import EtcdMember, etcd_cluster
 from tests.stores.kube_server import KubeServer, kube_server
 from tests.waiting import wait_until

@@ -17,10 +17,10 @@ from dataplane.lab.netns import Namespace
 from dataplane.lab.overlay import NETWORK_CONFIG, Daemon, Overlay
 from dataplane.lab.ping import ping
 from dataplane.lab.topology import Lab, Node
-from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
+from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
+from dataplane.leases.network_config import NetworkConfig
 from dataplane.netdev import external_interface
 from dataplane.options import NodeOptions
-from dataplane.subnet import NetworkConfig
 from dataplane.wishes import WishedState
 from tests.waiting import wait_until
 

@@ -7,7 +7,7 @@ import pytest
 from dataplane.errors import ConfigError, NodeError
 from dataplane.lab.overlay import Overlay
 from dataplane.lab.topology import Node
-from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent
+from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent
 from tests.backends.conftest import (
     PEER_SUBNETS,
     Start,

@@ -15,7 +15,7 @@ from dataplane.errors import ConfigError, NodeError
 from dataplane.lab.overlay import Overlay
 from dataplane.lab.ping import ping
 from dataplane.lab.topology import Lab, Node
-from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
+from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
 from dataplane.removal import remove_leftovers
 from dataplane.wishes import WishedState
 from tests.backends.conftest import (

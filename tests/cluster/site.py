@@ -13,7 +13,7 @@ from dataplane.lab.netns import Namespace
 from dataplane.lab.overlay import Daemon, Overlay
 from dataplane.lab.ping import Pinger
 from dataplane.lab.topology import Lab, Node, Pod
-from dataplane.lease import LeaseAttrs, Subnets
+from dataplane.leases.lease import LeaseAttrs, Subnets
 from tests.stores.etcd_server import EtcdMember, require_etcd
 
 CLIENT_PORT, PEER_PORT = 2379, 2380

@@ -21,7 +21,7 @@ import pytest
 
 from dataplane.lab.overlay import Daemon, Overlay, last_line
 from dataplane.lab.topology import Lab
-from dataplane.lease import Subnets
+from dataplane.leases.lease import Subnets
 from tests.cluster.site import (
     PREFIX,
     Flows,

@@ -19,7 +19,7 @@ from dataplane import __version__
 from dataplane.flanneld import goflags
 from dataplane.flanneld.options import FlanneldOptions
 from dataplane.lab.overlay import UDPLANE
-from dataplane.subnet import NetworkConfig
+from dataplane.leases.network_config import NetworkConfig
 from tests.deploy.manifest import DEPLOY, as_container, documents, host_paths, one, pod, volume_directory
 from tests.flanneld.host import Host
 from tests.waiting import wait_until

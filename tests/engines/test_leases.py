@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from dataplane.addresses import Address
 from dataplane.engine import EngineConfig
-from dataplane.lease import Lease
-from dataplane.lease_gate import LeaseGate
+from dataplane.leases.gate import LeaseGate
+from dataplane.leases.lease import Lease
+from dataplane.leases.network_config import NetworkConfig
 from dataplane.packets.batch import PacketBatch
 from dataplane.packets.routes import RouteTable
 from dataplane.packets.verdicts import Verdict
-from dataplane.subnet import NetworkConfig
 from tests.engines.conftest import MakeEngine
 from tests.unit.hostile_leases import OWN, any_gates, any_lease, peers_of
 

@@ -11,7 +11,7 @@ from dataplane import __version__
 from dataplane.errors import NodeError
 from dataplane.flanneld import command
 from dataplane.lab.overlay import UDPLANE
-from dataplane.subnet import NetworkConfig
+from dataplane.leases.network_config import NetworkConfig
 from tests.flanneld.host import Host
 
 KLOG_LINE = r"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \w+\.py:\d+\] .+"

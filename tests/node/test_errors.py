@@ -17,7 +17,7 @@ import pytest
 
 from dataplane.lab.overlay import UDPLANE
 from dataplane.lab.topology import Lab, Node
-from dataplane.lease import LeaseAttrs
+from dataplane.leases.lease import LeaseAttrs
 from dataplane.stores.base import AcquireRequest, open_store
 from tests.node.conftest import complaint
 

@@ -14,7 +14,7 @@ import pytest
 
 from dataplane.lab.overlay import Daemon, Overlay
 from dataplane.lab.topology import Lab
-from dataplane.lease import LeaseAttrs
+from dataplane.leases.lease import LeaseAttrs
 from dataplane.stores.base import open_store
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from dataplane.lab.overlay import Daemon, Overlay
 from dataplane.lab.topology import Lab
-from dataplane.lease import LeaseAttrs
+from dataplane.leases.lease import LeaseAttrs
 from tests.node.conftest import udplane
 from tests.waiting import wait_until
 

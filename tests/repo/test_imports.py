@@ -42,7 +42,7 @@ NEVER = {
     ),
     "dataplane.engines": ("dataplane.tun", "dataplane.udp", "dataplane.forwarder", "dataplane.node", "dataplane.cli"),
     "dataplane.forwarder": ("dataplane.engines", "dataplane.node", "dataplane.cli", "dataplane.stores"),
-    "dataplane.lease": ("dataplane.stores", "dataplane.backends", "dataplane.node"),
+    "dataplane.leases.lease": ("dataplane.stores", "dataplane.backends", "dataplane.node"),
     "dataplane.stores": ("dataplane.backends", "dataplane.forwarder", "dataplane.node", "dataplane.cli"),
     "dataplane.backends": ("dataplane.node", "dataplane.cli", "dataplane.stores"),
     "dataplane.node": ("dataplane.cli", "dataplane.lab"),

@@ -12,7 +12,7 @@ import sys
 from ipaddress import IPv4Address
 
 from dataplane.errors import UdplaneError
-from dataplane.lease import LeaseAttrs
+from dataplane.leases.lease import LeaseAttrs
 from dataplane.stores.base import AcquireRequest, open_store
 
 FIRST_ADDRESS = IPv4Address("192.168.0.1")

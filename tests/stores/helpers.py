@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any, TypeVar
 
 from dataplane.errors import StoreError
-from dataplane.lease import Lease, LeaseAttrs, Subnets
+from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
 from dataplane.stores.base import AcquireRequest, Store, WatchUpdate
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dataplane.errors import StoreError
-from dataplane.lease import Lease, LeaseEvent
+from dataplane.leases.lease import Lease, LeaseEvent
 from dataplane.stores.base import Snapshot, StoreOptions, WatchUpdate, open_store
 from dataplane.stores.etcd import EtcdStore
 from dataplane.stores.etcd_gateway import Credentials, Gateway

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dataplane.errors import ConfigError, LeaseError, LeaseLostError, NoNetworkConfigError, StoreError, UsageError
-from dataplane.lease import Change, LeaseAttrs, LeaseEvent
+from dataplane.leases.lease import Change, LeaseAttrs, LeaseEvent
 from dataplane.stores.base import AcquireRequest, Outage, Snapshot, StoreOptions, open_store
 from dataplane.stores.http import Endpoint
 from dataplane.stores.kube_api import KubeApi

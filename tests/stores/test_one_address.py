@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.lease import Lease, LeaseAttrs, LeaseEvent
-from dataplane.lease_gate import LeaseGate
+from dataplane.leases.gate import LeaseGate
+from dataplane.leases.lease import Lease, LeaseAttrs, LeaseEvent
+from dataplane.leases.network_config import NetworkConfig
 from dataplane.membership import Membership
 from dataplane.stores.base import AcquireRequest, Snapshot, Store, StoreOptions, WatchUpdate, open_store
-from dataplane.subnet import NetworkConfig
 from tests.stores.etcd_server import etcd_cluster
 from tests.stores.helpers import run
 

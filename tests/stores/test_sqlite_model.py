@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dataplane.errors import LeaseError, LeaseLostError
-from dataplane.lease import Lease, LeaseAttrs, Subnets
+from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
 from dataplane.stores.base import AcquireRequest
 from dataplane.stores.sqlite import SqliteStore
 from tests.stores.helpers import request

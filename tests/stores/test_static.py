@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.errors import ConfigError, LeaseError, LeaseLostError, StoreError, UsageError
-from dataplane.lease import LeaseAttrs
+from dataplane.leases.lease import LeaseAttrs
+from dataplane.leases.network_config import NetworkConfig
 from dataplane.stores.base import AcquireRequest, Outage, Snapshot, open_store
 from dataplane.stores.static import PeerFile, StaticStore
-from dataplane.subnet import NetworkConfig
 from tests.stores.helpers import request, run, until
 
 TWO_PEERS = """

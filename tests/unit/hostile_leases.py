@@ -5,10 +5,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from hypothesis import strategies as st
 
-from dataplane.lease import Lease, LeaseAttrs, Subnets
-from dataplane.lease_gate import LeaseGate
-from dataplane.lease_table import LeaseTable
-from dataplane.subnet import NetworkConfig
+from dataplane.leases.gate import LeaseGate
+from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
+from dataplane.leases.network_config import NetworkConfig
+from dataplane.leases.table import LeaseTable
 
 PLAIN = NetworkConfig.parse('{"Network": "10.5.0.0/16"}')
 DUAL = NetworkConfig.parse('{"Network": "10.5.0.0/16", "EnableIPv6": true, "IPv6Network": "fd00:5::/48"}')

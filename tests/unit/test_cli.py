@@ -151,7 +151,7 @@ def test_a_defect_is_one_line_too(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     def defective(*_: object) -> None:
         raise ZeroDivisionError("of all things\nthis")
 
-    monkeypatch.setattr("dataplane.subnet.NetworkConfig.parse", defective)
+    monkeypatch.setattr("dataplane.leases.network_config.NetworkConfig.parse", defective)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"{}")))
     assert run("config", "validate", "-") == 1
     (line,) = capsys.readouterr().err.splitlines()

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataplane import gojson
 from dataplane.errors import ConfigError
+from dataplane.leases import gojson
 from tests.vectors import go_fields
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.errors import ConfigError
-from dataplane.lease import LeaseAttrs, Subnets
+from dataplane.leases.lease import LeaseAttrs, Subnets
 
 IPV4 = IPv4Network("10.5.52.0/24")
 IPV6 = IPv6Network("fd00:34::/64")

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataplane.allocation import allocate, free_subnets, own_lease
 from dataplane.errors import LeaseError
-from dataplane.lease import Lease, LeaseAttrs, Subnets
+from dataplane.leases.allocation import allocate, free_subnets, own_lease
+from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
+from dataplane.leases.network_config import NetworkConfig
 from dataplane.stores.base import AcquireRequest
-from dataplane.subnet import NetworkConfig
 
 
 def config(**keys: object) -> NetworkConfig:

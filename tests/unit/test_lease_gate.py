@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.errors import ConfigError
-from dataplane.lease import Change, Lease, LeaseEvent
-from dataplane.lease_gate import LeaseGate, Refusal, check_underlay
-from dataplane.lease_table import LeaseTable
+from dataplane.leases.gate import LeaseGate, Refusal, check_underlay
+from dataplane.leases.lease import Change, Lease, LeaseEvent
+from dataplane.leases.network_config import NetworkConfig
+from dataplane.leases.table import LeaseTable
 from dataplane.packets.batch import NO_PEER
 from dataplane.packets.routes import RouteTable, address_key
-from dataplane.subnet import NetworkConfig
 from tests.unit.hostile_leases import DUAL, OWN, PLAIN, any_gates, any_lease, lease, peers_of
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataplane.lease import Lease, LeaseAttrs, Subnets
-from dataplane.lease_keeper import TRANSITIONS, Action, Event, LeaseKeeper, State, Step
+from dataplane.leases.keeper import TRANSITIONS, Action, Event, LeaseKeeper, State, Step
+from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
 
 DAY, HOUR = 86400.0, 3600.0
 LEASE = Lease(Subnets(IPv4Network("10.5.1.0/24")), LeaseAttrs(IPv4Address("192.168.0.1")), DAY)

@@ -7,10 +7,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
-from dataplane.lease_gate import LeaseGate
-from dataplane.lease_table import LeaseTable
-from dataplane.subnet import NetworkConfig
+from dataplane.leases.gate import LeaseGate
+from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
+from dataplane.leases.network_config import NetworkConfig
+from dataplane.leases.table import LeaseTable
 
 
 def lease(subnet: str, host: int, subnet6: str | None = None, expires: float = 1.0) -> Lease:

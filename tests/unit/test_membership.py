@@ -10,12 +10,12 @@ import pytest
 
 from dataplane import clock
 from dataplane.errors import LeaseError, LeaseLostError, StoreError, UdplaneError
-from dataplane.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
-from dataplane.lease_gate import LeaseGate
-from dataplane.lease_keeper import State
+from dataplane.leases.gate import LeaseGate
+from dataplane.leases.keeper import State
+from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
+from dataplane.leases.network_config import NetworkConfig
 from dataplane.membership import Membership
 from dataplane.stores.base import AcquireRequest, Outage, Snapshot, Store, WatchUpdate
-from dataplane.subnet import NetworkConfig
 
 HOUR = 3600.0
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dataplane.errors import NodeError
 from dataplane.lab.netns import Namespace
-from dataplane.lease import Lease, LeaseAttrs, Subnets
+from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
 from dataplane.leftovers import Leftovers
 from dataplane.run_directory import NodeRecord, RunDirectory, claimed_device
 from dataplane.stores.base import StoreOptions

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.errors import ConfigError
-from dataplane.lease import Subnets
-from dataplane.subnet import NetworkConfig
+from dataplane.leases.lease import Subnets
+from dataplane.leases.network_config import NetworkConfig
 
 
 def parse(**keys: object) -> NetworkConfig:

@@ -29,10 +29,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Generic, TypeVar
 
-from dataplane import gojson
 from dataplane.addresses import Network, trouble_with_pods
 from dataplane.errors import ConfigError
-from dataplane.lease import Subnets
+from dataplane.leases import gojson
+from dataplane.leases.lease import Subnets
 
 _CIDR = re.compile(r"[0-9a-fA-F:.]+/[0-9]{1,3}", re.ASCII)
 

@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeVar, cast
 
-from dataplane import gojson
 from dataplane.addresses import Address, Network
 from dataplane.errors import ConfigError
+from dataplane.leases import gojson
 
 _Address = TypeVar("_Address", IPv4Address, IPv6Address)
 

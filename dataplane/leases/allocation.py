@@ -12,8 +12,8 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import TypeVar
 
 from dataplane.errors import LeaseError
-from dataplane.lease import Lease, Subnets
-from dataplane.subnet import NetworkConfig, SubnetPool
+from dataplane.leases.lease import Lease, Subnets
+from dataplane.leases.network_config import NetworkConfig, SubnetPool
 
 _CANDIDATES = 100
 """Free subnets to pick one from, flannel's number."""

@@ -27,7 +27,7 @@ import math
 import random
 from dataclasses import dataclass
 
-from dataplane.lease import Lease
+from dataplane.leases.lease import Lease
 
 RENEW_MARGIN_SECONDS = 60 * 60.0
 """How long before its expiry a lease is renewed: flannel's `--subnet-lease-renew-margin` of 60 minutes."""

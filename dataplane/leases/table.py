@@ -18,8 +18,8 @@ import bisect
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from dataplane.lease import Change, Lease, LeaseEvent
-from dataplane.lease_gate import LeaseGate, Refusal
+from dataplane.leases.gate import LeaseGate, Refusal
+from dataplane.leases.lease import Change, Lease, LeaseEvent
 
 
 class _DisjointRanges:

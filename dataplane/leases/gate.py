@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 
 from dataplane.addresses import Address, Network, trouble_with_host, trouble_with_pods
 from dataplane.errors import ConfigError
-from dataplane.lease import Lease, Subnets
-from dataplane.subnet import NetworkConfig
+from dataplane.leases.lease import Lease, Subnets
+from dataplane.leases.network_config import NetworkConfig
 
 
 @dataclass(frozen=True, slots=True)
