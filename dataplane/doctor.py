@@ -16,7 +16,7 @@ from pathlib import Path
 from dataplane import firewall, netdev
 from dataplane.control import ControlClient
 from dataplane.device import MINIMUM_MTU
-from dataplane.engine import EngineConfig, load_engine
+from dataplane.engines.contract import EngineConfig, load_engine
 from dataplane.errors import ConfigError, NodeError, UdplaneError
 from dataplane.leases.gate import LeaseGate, Refusal, check_underlay
 from dataplane.leases.network_config import NetworkConfig

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
-from dataplane.engine import Engine, LoopEngine
+from dataplane.engines.contract import Engine, LoopEngine
 from dataplane.errors import NodeError
 from dataplane.packets.batch import MAX_PACKET, PacketBatch
 from dataplane.packets.counters import Counters

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-from dataplane.engine import ENGINES, OFFLOADS
+from dataplane.engines.contract import ENGINES, OFFLOADS
 from dataplane.firewall import CHOICES
 from dataplane.flags import about, boolean, bounded, one_of
 from dataplane.logs import STYLES

@@ -9,7 +9,7 @@ from typing import Any
 
 from dataplane import __version__, clock
 from dataplane.backends.base import PeerState
-from dataplane.engine import LearnedMtu
+from dataplane.engines.contract import LearnedMtu
 from dataplane.host import NodeHost
 from dataplane.leases.lease import Lease
 from dataplane.leases.network_config import NetworkConfig

@@ -5,7 +5,7 @@
  * Functions that can fail return -errno. No function prints or exits.
  */
 
-/* What the loop can do without; see dataplane.engine.OFFLOADS. */
+/* What the loop can do without; see dataplane.engines.contract.OFFLOADS. */
 enum dp_feature {
     DP_FEATURE_TSO = 0,
     DP_FEATURE_GSO = 1,
@@ -28,7 +28,7 @@ enum dp_feature_state {
 };
 
 /**
- * struct dp_config - what an engine knows of its node; see dataplane.engine.EngineConfig
+ * struct dp_config - what an engine knows of its node; see dataplane.engines.contract.EngineConfig
  * @subnet4: first address of the node's own IPv4 subnet, which is also the source of ICMP errors
  * @subnet6: the same for IPv6
  * @subnet4_len: bits of @subnet4 that count, 96 to 128; 0 for no subnet

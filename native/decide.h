@@ -1,4 +1,4 @@
-/* decide.h - what becomes of a packet: the rules of dataplane/engine.py, in their order. */
+/* decide.h - what becomes of a packet: the rules of dataplane/engines/contract.py, in their order. */
 #ifndef DP_DECIDE_H
 #define DP_DECIDE_H
 

@@ -7,7 +7,7 @@ from random import Random
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from dataplane.engine import EngineConfig
+from dataplane.engines.contract import EngineConfig
 from dataplane.packets.batch import PacketBatch
 from dataplane.packets.routes import RouteSnapshot, RouteTable, address_key
 

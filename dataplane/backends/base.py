@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dataplane.addresses import Address, Network
-from dataplane.engine import LearnedMtu
+from dataplane.engines.contract import LearnedMtu
 from dataplane.errors import ConfigError
 from dataplane.leases.lease import Lease, LeaseAttrs, LeaseEvent
 from dataplane.leases.network_config import NetworkConfig

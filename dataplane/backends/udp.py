@@ -17,7 +17,7 @@ from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext, PeerState
 from dataplane.backends.peer_ways import PeerWays
 from dataplane.device import device_wishes
-from dataplane.engine import Engine, EngineConfig, LoopEngine, LoopOptions, load_engine
+from dataplane.engines.contract import Engine, EngineConfig, LoopEngine, LoopOptions, load_engine
 from dataplane.errors import NodeError
 from dataplane.forwarder import DEFAULT_SLOTS, Forwarder
 from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent

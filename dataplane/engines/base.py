@@ -4,7 +4,7 @@ That is the routes in use, the path MTUs learned, the counters, and what is done
 """
 
 from dataplane.addresses import Network
-from dataplane.engine import EngineConfig, LearnedMtu
+from dataplane.engines.contract import EngineConfig, LearnedMtu
 from dataplane.packets.batch import NO_PEER, PacketBatch
 from dataplane.packets.counters import Counters
 from dataplane.packets.fragment import may_fragment
@@ -15,7 +15,7 @@ from dataplane.packets.verdicts import Direction, Egress, Event, Verdict
 
 
 class BatchEngine:
-    """The common part of the Python engines; see `dataplane.engine.Engine` for the contract of each method."""
+    """The common part of the Python engines; see `contract.Engine` for the contract of each method."""
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config

@@ -12,7 +12,7 @@ import threading
 from typing import Any
 
 from dataplane._native import ffi, lib
-from dataplane.engine import OFFLOADS, EngineConfig, LearnedMtu
+from dataplane.engines.contract import OFFLOADS, EngineConfig, LearnedMtu
 from dataplane.packets.batch import PacketBatch
 from dataplane.packets.counters import Counters, PeerCounters
 from dataplane.packets.routes import RouteSnapshot, address_key, prefix_length
@@ -40,7 +40,7 @@ _UINT32_ARRAYS = ("offset", "length", "received", "fragment_len")
 
 
 class NativeEngine:
-    """Decides about batches like any engine; see `dataplane.engine.Engine` for the contract of each method."""
+    """Decides about batches like any engine; see `contract.Engine` for the contract of each method."""
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config

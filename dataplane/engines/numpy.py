@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataplane.addresses import Network
-from dataplane.engine import EngineConfig
 from dataplane.engines.base import BatchEngine
+from dataplane.engines.contract import EngineConfig
 from dataplane.packets.batch import ADDRESS_LEN, NO_PEER, PacketBatch
 from dataplane.packets.packet import ECN_AFTER_TUNNEL, ECN_LOST, IPV4, IPV6, V4_CHECKSUM, V4_MAPPED
 from dataplane.packets.routes import ADDRESS_BITS, V4_PREFIX_BITS, RouteSnapshot, address_key, prefix_length

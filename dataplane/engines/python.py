@@ -1,11 +1,11 @@
 """The python engine: one packet at a time, each rule one line. Read this one first; the others are tested against it.
 
-The steps and their order are those of `dataplane.engine`; the questions asked of a packet are in `packets.packet`.
+The steps and their order are those of `contract`; the questions asked of a packet are in `packets.packet`.
 """
 
 from dataplane.addresses import Network
-from dataplane.engine import EngineConfig
 from dataplane.engines.base import BatchEngine
+from dataplane.engines.contract import EngineConfig
 from dataplane.packets.batch import NO_PEER, PacketBatch
 from dataplane.packets.packet import (
     ECN_AFTER_TUNNEL,

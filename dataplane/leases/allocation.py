@@ -32,7 +32,7 @@ def own_lease(own: Iterable[Lease], config: NetworkConfig, previous: Subnets | N
 def taken_subnets(leases: Iterable[Lease], config: NetworkConfig) -> list[Subnets]:
     """What other nodes' `leases` take away from `config`.
 
-    A subnet that is no part of a network is believed by no node (`lease_gate`), and must not use up the network.
+    A subnet that is no part of a network is believed by no node (`gate`), and must not use up the network.
     """
     parts = ([s for s in lease.subnets if any(pool.encloses(s) for pool in config.pools)] for lease in leases)
     return [Subnets.of(subnets) for subnets in parts if subnets]

@@ -6,9 +6,9 @@ route in the engine. The life of a lease:
 
 1. `allocation.allocate` picks the subnets: those the node had before if they are still its own, else free ones.
 2. The store writes the lease, and refuses if somebody was faster (`stores.base`).
-3. `lease_keeper.LeaseKeeper` says when to renew and what to do when that fails.
-4. `lease_gate.LeaseGate` says which of the leases that the store reports may be believed.
-5. `lease_table.LeaseTable` turns what the store reports about others into changes of routes.
+3. `keeper.LeaseKeeper` says when to renew and what to do when that fails.
+4. `gate.LeaseGate` says which of the leases that the store reports may be believed.
+5. `table.LeaseTable` turns what the store reports about others into changes of routes.
 
 Keys and values are flannel's, to the byte: a key such as `10.5.52.0-24` or `10.5.52.0-24&fd00:34::-64`, and
 a value such as `{"PublicIP":"192.168.64.3","PublicIPv6":null}` (flannel pkg/subnet, pkg/lease). flannel's udp

@@ -47,7 +47,7 @@ class LeaseTable:
     """The peers of one node: read them, never write.
 
     `own` is the lease of the node itself; its subnets are routed to nobody else. `peers` are the leases in use, by
-    their keys; a lease may have fewer subnets here than in the store, see `lease_gate`. `refused` are the others, by
+    their keys; a lease may have fewer subnets here than in the store, see `gate`. `refused` are the others, by
     the keys that they have in the store.
     """
 

@@ -1,6 +1,6 @@
 """The Store protocol, and how a URL becomes a store.
 
-A store keeps two things: the network config (flannel's JSON text, `subnet.NetworkConfig` parses it) and the
+A store keeps two things: the network config (flannel's JSON text, `network_config.NetworkConfig` parses it) and the
 leases of all nodes. It is the only place where two nodes can collide, so `acquire` is atomic in every store:
 of any number of nodes that ask at once, no two get overlapping subnets.
 

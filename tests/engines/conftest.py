@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dataplane.engine import ENGINES, Engine, EngineConfig, load_engine
+from dataplane.engines.contract import ENGINES, Engine, EngineConfig, load_engine
 
 MakeEngine = Callable[[EngineConfig], Engine]
 

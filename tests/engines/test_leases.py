@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataplane.addresses import Address
-from dataplane.engine import EngineConfig
+from dataplane.engines.contract import EngineConfig
 from dataplane.leases.gate import LeaseGate
 from dataplane.leases.lease import Lease
 from dataplane.leases.network_config import NetworkConfig

@@ -12,7 +12,7 @@ from scapy.layers.inet import ICMP, IP, fragment
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6TimeExceeded, IPv6
 from scapy.packet import Raw
 
-from dataplane.engine import Engine, EngineConfig
+from dataplane.engines.contract import Engine, EngineConfig
 from dataplane.engines.python import PythonEngine
 from dataplane.packets.batch import PacketBatch
 from dataplane.packets.counters import Counters

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.engine import OFFLOADS
+from dataplane.engines.contract import OFFLOADS
 from dataplane.packets import verdicts
 
 lib = pytest.importorskip("dataplane._native", reason="the C extension is not built: pip install -e .").lib

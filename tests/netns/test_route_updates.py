@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv4Network, ip_network
 
 import pytest
 
-from dataplane.engine import EngineConfig, load_engine
+from dataplane.engines.contract import EngineConfig, load_engine
 from dataplane.forwarder import Forwarder
 from dataplane.lab.topology import Lab
 from dataplane.packets.routes import RouteTable

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from bench.integrity import check_tcp
-from dataplane.engine import OFFLOADS
+from dataplane.engines.contract import OFFLOADS
 from dataplane.lab.transfer import transfer
 from tests.offloads.conftest import ALL_ON, Pair, Start
 from tests.offloads.exchange import lockstep

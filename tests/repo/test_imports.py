@@ -33,7 +33,7 @@ ONLY = {
 """Modules at the bottom: all that each may import of this project, itself aside. Other modules are free to use them."""
 
 NEVER = {
-    "dataplane.engine": (
+    "dataplane.engines.contract": (
         "dataplane.engines",
         "dataplane.tun",
         "dataplane.udp",
@@ -41,7 +41,7 @@ NEVER = {
         "dataplane.node",
     ),
     "dataplane.engines": ("dataplane.tun", "dataplane.udp", "dataplane.forwarder", "dataplane.node", "dataplane.cli"),
-    "dataplane.forwarder": ("dataplane.engines", "dataplane.node", "dataplane.cli", "dataplane.stores"),
+    "dataplane.forwarder": ("dataplane.engines.base", "dataplane.node", "dataplane.cli", "dataplane.stores"),
     "dataplane.leases.lease": ("dataplane.stores", "dataplane.backends", "dataplane.node"),
     "dataplane.stores": ("dataplane.backends", "dataplane.forwarder", "dataplane.node", "dataplane.cli"),
     "dataplane.backends": ("dataplane.node", "dataplane.cli", "dataplane.stores"),

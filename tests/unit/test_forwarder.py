@@ -14,7 +14,7 @@ from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 from scapy.packet import Raw
 
-from dataplane.engine import EngineConfig
+from dataplane.engines.contract import EngineConfig
 from dataplane.engines.python import PythonEngine
 from dataplane.errors import NodeError
 from dataplane.forwarder import BatchLoop, Forwarder

@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
-from dataplane.engine import EngineConfig
+from dataplane.engines.contract import EngineConfig
 from dataplane.packets.routes import Peer, RouteSnapshot
 from dataplane.packets.verdicts import Direction, Egress, Event, Verdict
 
