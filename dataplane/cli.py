@@ -218,7 +218,7 @@ def _stats(namespace: argparse.Namespace) -> int:
 
 def _capture(namespace: argparse.Namespace) -> int:
     from dataplane.capture import Capture, CaptureRequest, capture_to
-    from dataplane.netns import enter_netns_of
+    from dataplane.kernel.netns import enter_netns_of
     from dataplane.packet_filter import compile_filter
 
     text = " ".join(namespace.filter)

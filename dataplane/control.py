@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from dataplane.errors import NodeError, file_error
-from dataplane.leftovers import NOTHING
+from dataplane.kernel.leftovers import NOTHING
 
 SOCKET_MODE = 0o660
 CLIENT_SECONDS = 10.0

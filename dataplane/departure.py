@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from dataplane import firewall
 from dataplane.control import ControlClient
 from dataplane.errors import NodeError, UdplaneError
-from dataplane.netns import current_netns, enter_netns_of
-from dataplane.removal import remove_leftovers
+from dataplane.kernel import firewall
+from dataplane.kernel.netns import current_netns, enter_netns_of
+from dataplane.kernel.removal import remove_leftovers
 from dataplane.run_directory import NodeRecord, RunDirectory
 from dataplane.stores.base import open_store
 

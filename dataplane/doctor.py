@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataplane import firewall, netdev
 from dataplane.control import ControlClient
-from dataplane.device import MINIMUM_MTU
 from dataplane.engines.contract import EngineConfig, load_engine
 from dataplane.errors import ConfigError, NodeError, UdplaneError
+from dataplane.kernel import firewall, netdev
+from dataplane.kernel.device import MINIMUM_MTU
+from dataplane.kernel.nft_rules import base_chains
 from dataplane.leases.gate import LeaseGate, Refusal, check_underlay
 from dataplane.leases.network_config import NetworkConfig
-from dataplane.nft_rules import base_chains
 from dataplane.options import NodeOptions
 from dataplane.report import table
 from dataplane.run_directory import RunDirectory

@@ -17,23 +17,23 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from dataplane import netdev
 from dataplane.addresses import Address, Network
 from dataplane.backends.base import Backend, BackendContext, open_backend
 from dataplane.concurrency import in_thread
-from dataplane.device import forwarding_wishes
 from dataplane.errors import NodeError
-from dataplane.firewall import WITHOUT_RULES, Firewall
-from dataplane.host_events import host_events
+from dataplane.kernel import netdev
+from dataplane.kernel.device import forwarding_wishes
+from dataplane.kernel.firewall import WITHOUT_RULES, Firewall
+from dataplane.kernel.host_events import host_events
+from dataplane.kernel.leftovers import Leftovers
+from dataplane.kernel.rules import Guard, RuleSet, forward_rules, masquerade_rules
+from dataplane.kernel.unshared_network import UnsharedNetworks
+from dataplane.kernel.wishes import Quiet, Wish, WishedState
 from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
 from dataplane.leases.network_config import NetworkConfig
-from dataplane.leftovers import Leftovers
 from dataplane.options import NodeOptions
 from dataplane.report import backend_line
-from dataplane.rules import Guard, RuleSet, forward_rules, masquerade_rules
 from dataplane.subnet_file import SubnetFile, WrittenSubnetFile
-from dataplane.unshared_network import UnsharedNetworks
-from dataplane.wishes import Quiet, Wish, WishedState
 
 _log = logging.getLogger(__name__)
 

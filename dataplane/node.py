@@ -25,18 +25,19 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from dataplane import control, netdev, supervisor
+from dataplane import control, supervisor
 from dataplane.concurrency import first_failure, in_thread
 from dataplane.errors import NodeError, NoNetworkConfigError, NoRoomError, StoreError
 from dataplane.host import NodeHost
+from dataplane.kernel import netdev
+from dataplane.kernel.leftovers import NOTHING, Leftovers
+from dataplane.kernel.netns import current_netns
+from dataplane.kernel.removal import remove_leftovers
 from dataplane.leases.gate import LeaseGate, check_underlay
 from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
 from dataplane.leases.network_config import NetworkConfig
-from dataplane.leftovers import NOTHING, Leftovers
 from dataplane.membership import Membership
-from dataplane.netns import current_netns
 from dataplane.options import NodeOptions
-from dataplane.removal import remove_leftovers
 from dataplane.run_directory import NodeRecord, Note, RunDirectory, claimed_device
 from dataplane.status import NodeState, node_status
 from dataplane.stores.base import AcquireRequest, Store, StoreOptions, open_store

@@ -5,8 +5,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from dataplane.engines.contract import ENGINES, OFFLOADS
-from dataplane.firewall import CHOICES
 from dataplane.flags import about, boolean, bounded, one_of
+from dataplane.kernel.firewall import CHOICES
 from dataplane.logs import STYLES
 
 Address = IPv4Address | IPv6Address

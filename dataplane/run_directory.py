@@ -23,8 +23,8 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from dataplane.errors import NodeError, UdplaneError, file_error
+from dataplane.kernel.leftovers import NOTHING, Leftovers
 from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
-from dataplane.leftovers import NOTHING, Leftovers
 from dataplane.stores.base import StoreOptions
 
 _log = logging.getLogger(__name__)

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from dataplane.addresses import Network
 from dataplane.errors import ConfigError, file_error
+from dataplane.kernel.leftovers import Leftovers
 from dataplane.leases.lease import Subnets
-from dataplane.leftovers import Leftovers
 
 _MAX_BYTES = 64 * 1024
 

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 from dataplane.addresses import Address, Network
 from dataplane.engines.contract import LearnedMtu
 from dataplane.errors import ConfigError
+from dataplane.kernel.netdev import ExternalInterface
+from dataplane.kernel.wishes import Wish
 from dataplane.leases.lease import Lease, LeaseAttrs, LeaseEvent
 from dataplane.leases.network_config import NetworkConfig
-from dataplane.netdev import ExternalInterface
 from dataplane.options import NodeOptions
 from dataplane.packets.counters import Counters, PeerCounters
-from dataplane.wishes import Wish
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,15 @@ published and done is flannel's host-gw (pkg/backend/hostgw, pkg/backend/route_n
 import socket
 from collections.abc import Sequence
 
-from dataplane import netdev
 from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext
 from dataplane.backends.kernel import KernelBackend, NoWayError
 from dataplane.errors import NodeError
+from dataplane.kernel import netdev
+from dataplane.kernel.netdev import ExternalInterface
+from dataplane.kernel.rtnetlink import Route
+from dataplane.kernel.wishes import Wish
 from dataplane.leases.lease import LeaseAttrs
-from dataplane.netdev import ExternalInterface
-from dataplane.rtnetlink import Route
-from dataplane.wishes import Wish
 
 
 class HostGatewayBackend(KernelBackend):

@@ -16,16 +16,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from dataplane import netdev
 from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext, PeerState
 from dataplane.errors import NodeError
+from dataplane.kernel import netdev
+from dataplane.kernel.leftovers import Leftovers
+from dataplane.kernel.netdev import ExternalInterface
+from dataplane.kernel.rtnetlink import Entry, Route, Tables
+from dataplane.kernel.wishes import Wish
 from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent
-from dataplane.leftovers import Leftovers
-from dataplane.netdev import ExternalInterface
 from dataplane.packets.counters import Counters
-from dataplane.rtnetlink import Entry, Route, Tables
-from dataplane.wishes import Wish
 
 _log = logging.getLogger(__name__)
 

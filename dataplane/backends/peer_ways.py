@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 
 from dataplane.addresses import Network
 from dataplane.errors import NodeError
-from dataplane.leftovers import NOTHING
-from dataplane.rtnetlink import Tables
+from dataplane.kernel.leftovers import NOTHING
+from dataplane.kernel.rtnetlink import Tables
 
 _REST = 20.0
 """So many times as long as it takes to ask the kernel it is left alone."""

@@ -12,21 +12,21 @@ from ipaddress import IPv4Address
 from types import MappingProxyType
 from typing import Any
 
-from dataplane import netdev
 from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext, PeerState
 from dataplane.backends.peer_ways import PeerWays
-from dataplane.device import device_wishes
 from dataplane.engines.contract import Engine, EngineConfig, LoopEngine, LoopOptions, load_engine
 from dataplane.errors import NodeError
 from dataplane.forwarder import DEFAULT_SLOTS, Forwarder
+from dataplane.kernel import netdev
+from dataplane.kernel.device import device_wishes
+from dataplane.kernel.leftovers import Leftovers
+from dataplane.kernel.wishes import Wish
 from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent
-from dataplane.leftovers import Leftovers
 from dataplane.packets.counters import Counters, PeerCounters
 from dataplane.packets.routes import Peer, RouteTable
 from dataplane.tun import TunDevice
 from dataplane.udp import DEFAULT_PORT, ENCAP_OVERHEAD, Underlay, gso_max_size
-from dataplane.wishes import Wish
 
 IPV6_LEAST_MTU = 1280
 """Bytes of a packet that every network of IPv6 carries (RFC 8200 5): no host has to send a smaller one."""

@@ -32,14 +32,14 @@ from dataplane.backends.vxlan_device import (
     forget_renamed,
     set_mac,
 )
-from dataplane.device import device_wishes
 from dataplane.errors import ConfigError
+from dataplane.kernel.device import device_wishes
+from dataplane.kernel.leftovers import Leftovers
+from dataplane.kernel.netdev import ExternalInterface
+from dataplane.kernel.rtnetlink import Entry, ForwardingEntry, Neighbour, Route
+from dataplane.kernel.wishes import Wish
 from dataplane.leases import gojson
 from dataplane.leases.lease import LeaseAttrs
-from dataplane.leftovers import Leftovers
-from dataplane.netdev import ExternalInterface
-from dataplane.rtnetlink import Entry, ForwardingEntry, Neighbour, Route
-from dataplane.wishes import Wish
 
 ENCAP_OVERHEAD = {4: 50, 6: 70}
 """Bytes that an inner packet grows by: inner Ethernet 14, VXLAN 8, UDP 8, and IPv4 20 or IPv6 40."""

@@ -10,7 +10,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from dataplane.addresses import Address
 from dataplane.errors import NodeError
-from dataplane.netdev import link_index, link_kind, netlink
+from dataplane.kernel.netdev import link_index, link_kind, netlink
 
 KIND = "vxlan"
 _NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT)

@@ -10,10 +10,10 @@ import re
 import socket
 from collections.abc import Iterator
 
-from dataplane import netdev
 from dataplane.addresses import Address
 from dataplane.errors import ConfigError, NodeError
 from dataplane.flanneld.options import FlanneldOptions
+from dataplane.kernel import netdev
 
 _log = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from typing import Any
 
 from dataplane.addresses import Address, Network
 from dataplane.errors import NodeError
-from dataplane.leftovers import NOTHING, Leftovers
-from dataplane.netdev import (
+from dataplane.kernel.leftovers import NOTHING, Leftovers
+from dataplane.kernel.netdev import (
     FAMILY,
     link_index,
     local_address,
@@ -30,8 +30,8 @@ from dataplane.netdev import (
     read_sysctl,
     write_sysctl,
 )
-from dataplane.rtnetlink import MainRoute
-from dataplane.wishes import Wish
+from dataplane.kernel.rtnetlink import MainRoute
+from dataplane.kernel.wishes import Wish
 
 TX_QUEUE_LEN = 2000
 """Packets that may wait in the TUN while the node is not scheduled; the kernel's default is 500."""

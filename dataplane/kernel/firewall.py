@@ -20,11 +20,11 @@ from typing import Protocol
 
 from dataplane.addresses import Address
 from dataplane.errors import NodeError
-from dataplane.iptables_rules import Iptables, legacy_table_in_use
-from dataplane.leftovers import NOTHING, Leftovers
-from dataplane.nft_rules import Nftables, base_chains
-from dataplane.programs import complaint, installed, run
-from dataplane.rules import Guard, RuleSet
+from dataplane.kernel.iptables_rules import Iptables, legacy_table_in_use
+from dataplane.kernel.leftovers import NOTHING, Leftovers
+from dataplane.kernel.nft_rules import Nftables, base_chains
+from dataplane.kernel.programs import complaint, installed, run
+from dataplane.kernel.rules import Guard, RuleSet
 
 _log = logging.getLogger(__name__)
 

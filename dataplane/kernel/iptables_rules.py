@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dataplane.nft_rules import FORWARD_COMMENT, MASQUERADE_COMMENT
-from dataplane.programs import installed, run
-from dataplane.rules import Guard, Rule, RuleSet
+from dataplane.kernel.nft_rules import FORWARD_COMMENT, MASQUERADE_COMMENT
+from dataplane.kernel.programs import installed, run
+from dataplane.kernel.rules import Guard, Rule, RuleSet
 
 _POSTROUTING, _FORWARD, _PODS, _GUARD = "FLANNEL-POSTRTG", "FLANNEL-FWD", "UDPLANE-PODS", "UDPLANE-GUARD"
 _OURS = (_POSTROUTING, _FORWARD, _PODS, _GUARD)

@@ -20,7 +20,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from dataplane.addresses import Address, Network
 from dataplane.errors import NodeError
-from dataplane.rtnetlink import MainRoute, Tables
+from dataplane.kernel.rtnetlink import MainRoute, Tables
 
 FAMILY = {4: 2, 6: 10}
 """AF_INET and AF_INET6."""

@@ -9,8 +9,8 @@ All of it changes in one transaction.
 import json
 from collections.abc import Sequence
 
-from dataplane.programs import installed, run
-from dataplane.rules import Guard, Rule, RuleSet
+from dataplane.kernel.programs import installed, run
+from dataplane.kernel.rules import Guard, Rule, RuleSet
 
 MASQUERADE_COMMENT = "flanneld masq"
 FORWARD_COMMENT = "flanneld forward"

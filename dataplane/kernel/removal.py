@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from dataplane import netdev
 from dataplane.errors import NodeError
-from dataplane.leftovers import NOTHING, Leftovers
-from dataplane.rtnetlink import Tables
+from dataplane.kernel import netdev
+from dataplane.kernel.leftovers import NOTHING, Leftovers
+from dataplane.kernel.rtnetlink import Tables
 
 
 def remove_leftovers(leftovers: Leftovers, keep: Leftovers = NOTHING) -> Iterator[str]:

@@ -12,9 +12,9 @@ from typing import Any
 
 from dataplane.addresses import Network
 from dataplane.errors import NodeError
-from dataplane.leftovers import NOTHING, Leftovers
-from dataplane.netdev import link_kind, main_routes, netlink
-from dataplane.rtnetlink import MainRoute
+from dataplane.kernel.leftovers import NOTHING, Leftovers
+from dataplane.kernel.netdev import link_kind, main_routes, netlink
+from dataplane.kernel.rtnetlink import MainRoute
 
 _RTPROT_KERNEL = 2
 _POD_PORTS = ("veth", "tun")

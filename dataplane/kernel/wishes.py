@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dataplane.errors import NodeError, NoRoomError
-from dataplane.leftovers import Leftovers
+from dataplane.kernel.leftovers import Leftovers
 
 _log = logging.getLogger(__name__)
 

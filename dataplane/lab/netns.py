@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from dataplane.errors import UdplaneError
-from dataplane.netns import set_netns
+from dataplane.kernel.netns import set_netns
 
 NETNS_DIR = Path("/run/netns")
 """Where `ip netns` keeps the names (iproute2's NETNS_RUN_DIR)."""

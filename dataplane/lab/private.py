@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dataplane.programs import complaint
+from dataplane.kernel.programs import complaint
 
 MODULE = "dataplane.lab.private"
 

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from dataplane.backends.base import Backend, BackendContext, open_backend
+from dataplane.kernel.netdev import external_interface
+from dataplane.kernel.wishes import WishedState
 from dataplane.lab.netns import Namespace
 from dataplane.lab.overlay import NETWORK_CONFIG, Daemon, Overlay
 from dataplane.lab.ping import ping
 from dataplane.lab.topology import Lab, Node
 from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
 from dataplane.leases.network_config import NetworkConfig
-from dataplane.netdev import external_interface
 from dataplane.options import NodeOptions
-from dataplane.wishes import WishedState
 from tests.waiting import wait_until
 
 Start = Callable[..., Overlay]

@@ -5,8 +5,8 @@ from socket import if_nametoindex
 
 import pytest
 
+from dataplane.kernel.rtnetlink import Entry, ForwardingEntry, Neighbour, Route, Tables
 from dataplane.lab.topology import Node
-from dataplane.rtnetlink import Entry, ForwardingEntry, Neighbour, Route, Tables
 from tests.backends.conftest import shown
 
 NETWORKS = [ip_network("10.5.0.0/16"), ip_network("fd00:5::/48")]

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from dataplane.backends import vxlan_device
 from dataplane.backends.vxlan import VxlanData
 from dataplane.errors import ConfigError, NodeError
+from dataplane.kernel.removal import remove_leftovers
+from dataplane.kernel.wishes import WishedState
 from dataplane.lab.overlay import Overlay
 from dataplane.lab.ping import ping
 from dataplane.lab.topology import Lab, Node
 from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
-from dataplane.removal import remove_leftovers
-from dataplane.wishes import WishedState
 from tests.backends.conftest import (
     PEER_SUBNETS,
     Start,

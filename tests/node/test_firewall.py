@@ -24,14 +24,14 @@ from pathlib import Path
 import pytest
 
 from dataplane.errors import NodeError
-from dataplane.firewall import Firewall, remove_rules
-from dataplane.iptables_rules import Iptables
+from dataplane.kernel.firewall import Firewall, remove_rules
+from dataplane.kernel.iptables_rules import Iptables
+from dataplane.kernel.nft_rules import Nftables
+from dataplane.kernel.programs import complaint
+from dataplane.kernel.rules import RuleSet, forward_rules, masquerade_rules
 from dataplane.lab.netns import Namespace
 from dataplane.lab.topology import QUIET_IPV6
-from dataplane.nft_rules import Nftables
 from dataplane.options import NodeOptions
-from dataplane.programs import complaint
-from dataplane.rules import RuleSet, forward_rules, masquerade_rules
 from dataplane.status import NodeState, node_status
 from tests.waiting import wait_until
 

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from dataplane import netdev
-from dataplane.device import TX_QUEUE_LEN, device_wishes, forwarding_wishes
 from dataplane.errors import NodeError
+from dataplane.kernel import netdev
+from dataplane.kernel.device import TX_QUEUE_LEN, device_wishes, forwarding_wishes
+from dataplane.kernel.rtnetlink import Tables
+from dataplane.kernel.unshared_network import UnsharedNetworks
+from dataplane.kernel.wishes import WishedState
 from dataplane.lab.netns import Namespace
 from dataplane.lab.topology import QUIET_IPV6
-from dataplane.rtnetlink import Tables
 from dataplane.tun import TunDevice
-from dataplane.unshared_network import UnsharedNetworks
-from dataplane.wishes import WishedState
 
 V4, V6 = ip_address("10.5.52.0"), ip_address("fd00:5:0:34::")
 NETWORKS = [ip_network("10.5.0.0/16"), ip_network("fd00:5::/48")]
@@ -243,7 +243,7 @@ def test_a_kernel_parameter_that_may_not_be_set_is_said(monkeypatch: pytest.Monk
 
 NEVER_ANSWERED = """
 import asyncio.selector_events as events
-from dataplane import netdev
+from dataplane.kernel import netdev
 from dataplane.errors import NodeError
 netdev._NETLINK_SECONDS = 0.2
 events._SelectorDatagramTransport._read_ready = lambda transport: transport._fatal_error(MemoryError())

@@ -15,7 +15,7 @@ from functools import partial
 import pytest
 
 from bench.integrity import check_udp
-from dataplane.device import TX_QUEUE_LEN
+from dataplane.kernel.device import TX_QUEUE_LEN
 from dataplane.lab.overlay import Daemon
 from dataplane.lab.topology import Pod
 from dataplane.udp import BUFFER_BYTES, SK_MEMINFO_DROPS, SK_MEMINFO_VARS, SO_MEMINFO

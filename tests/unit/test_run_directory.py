@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataplane.errors import NodeError
+from dataplane.kernel.leftovers import Leftovers
 from dataplane.lab.netns import Namespace
 from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
-from dataplane.leftovers import Leftovers
 from dataplane.run_directory import NodeRecord, RunDirectory, claimed_device
 from dataplane.stores.base import StoreOptions
 

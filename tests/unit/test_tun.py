@@ -21,8 +21,9 @@ from pathlib import Path
 
 import pytest
 
-from dataplane import netdev, tun
+from dataplane import tun
 from dataplane.errors import NodeError
+from dataplane.kernel import netdev
 from dataplane.lab.netns import Namespace
 from dataplane.packets.batch import MAX_PACKET, PacketBatch
 from dataplane.packets.verdicts import Egress, Verdict

@@ -13,8 +13,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from dataplane import netdev
 from dataplane.errors import NodeError
+from dataplane.kernel import netdev
 from dataplane.lab.netns import Namespace
 from dataplane.packets.batch import MAX_PACKET, PacketBatch
 from dataplane.packets.routes import address_key

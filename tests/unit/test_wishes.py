@@ -5,8 +5,8 @@ import logging
 import pytest
 
 from dataplane.errors import NodeError
-from dataplane.leftovers import NOTHING
-from dataplane.wishes import QUIET_SECONDS, WishedState
+from dataplane.kernel.leftovers import NOTHING
+from dataplane.kernel.wishes import QUIET_SECONDS, WishedState
 
 
 class Thing:
