@@ -217,9 +217,9 @@ def _stats(namespace: argparse.Namespace) -> int:
 
 
 def _capture(namespace: argparse.Namespace) -> int:
-    from dataplane.capture import Capture, CaptureRequest, capture_to
+    from dataplane.capture.capture import Capture, CaptureRequest, capture_to
+    from dataplane.capture.filter import compile_filter
     from dataplane.kernel.netns import enter_netns_of
-    from dataplane.packet_filter import compile_filter
 
     text = " ".join(namespace.filter)
     request = CaptureRequest(compile_filter(text), text, namespace.count, namespace.seconds)

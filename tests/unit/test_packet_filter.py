@@ -7,8 +7,8 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop
 from scapy.packet import Packet as ScapyPacket
 
+from dataplane.capture.filter import Packet, compile_filter, read_packet
 from dataplane.errors import UsageError
-from dataplane.packet_filter import Packet, compile_filter, read_packet
 
 A, B = "10.5.1.2", "10.5.2.2"
 PEER = "192.168.0.202"

@@ -10,7 +10,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.utils import PcapNgReader
 
-from dataplane.pcapng import INBOUND, LINKTYPE_ETHERNET, LINKTYPE_RAW, OUTBOUND, PcapngWriter
+from dataplane.capture.pcapng import INBOUND, LINKTYPE_ETHERNET, LINKTYPE_RAW, OUTBOUND, PcapngWriter
 
 INNER = bytes(IP(src="10.5.1.2", dst="10.5.2.2") / UDP(sport=1, dport=2) / b"odd")
 OUTER = bytes(Ether() / IP(src="192.168.0.1", dst="192.168.0.2") / UDP(sport=8285, dport=8285) / INNER)

@@ -10,7 +10,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from dataplane.superpacket import wire_frames
+from dataplane.capture.superpacket import wire_frames
 
 PORT = 8285
 OUTER: dict[int, Any] = {

@@ -24,11 +24,12 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dataplane import __version__, bpf
+from dataplane import __version__
+from dataplane.capture import bpf
+from dataplane.capture.filter import Filter, Packet, read_packet
+from dataplane.capture.pcapng import INBOUND, LINKTYPE_ETHERNET, LINKTYPE_RAW, OUTBOUND, PcapngWriter
+from dataplane.capture.superpacket import outer_header_len, wire_frames
 from dataplane.errors import NodeError
-from dataplane.packet_filter import Filter, Packet, read_packet
-from dataplane.pcapng import INBOUND, LINKTYPE_ETHERNET, LINKTYPE_RAW, OUTBOUND, PcapngWriter
-from dataplane.superpacket import outer_header_len, wire_frames
 
 # include/uapi/linux/if_ether.h, if_arp.h, if_packet.h, asm-generic/socket.h
 _ETH_P_ALL = 0x0003

@@ -1,0 +1,1 @@
+"""`udplane capture`: `bpf` lets the kernel choose packets, `filter` reads what a user wants, `pcapng` writes them."""
