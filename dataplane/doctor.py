@@ -16,6 +16,8 @@ from pathlib import Path
 from dataplane.control import ControlClient
 from dataplane.engines.contract import EngineConfig, load_engine
 from dataplane.errors import ConfigError, NodeError, UdplaneError
+from dataplane.forwarding.tun import CLONE_DEVICE
+from dataplane.forwarding.udp import BUFFER_BYTES, DEFAULT_PORT, ENCAP_OVERHEAD
 from dataplane.kernel import firewall, netdev
 from dataplane.kernel.device import MINIMUM_MTU
 from dataplane.kernel.nft_rules import base_chains
@@ -25,8 +27,6 @@ from dataplane.options import NodeOptions
 from dataplane.report import table
 from dataplane.run_directory import RunDirectory
 from dataplane.stores.base import StoreOptions, open_store
-from dataplane.tun import CLONE_DEVICE
-from dataplane.udp import BUFFER_BYTES, DEFAULT_PORT, ENCAP_OVERHEAD
 
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}
 """Bit numbers in /proc/PID/status (include/uapi/linux/capability.h): for devices and rules, for `udplane capture`."""

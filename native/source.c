@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BUFFER_BYTES (7 << 20) /* as dataplane/udp.py has it */
+#define BUFFER_BYTES (7 << 20) /* as dataplane/forwarding/udp.py has it */
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71

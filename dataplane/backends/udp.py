@@ -17,7 +17,9 @@ from dataplane.backends.base import BackendContext, PeerState
 from dataplane.backends.peer_ways import PeerWays
 from dataplane.engines.contract import Engine, EngineConfig, LoopEngine, LoopOptions, load_engine
 from dataplane.errors import NodeError
-from dataplane.forwarder import DEFAULT_SLOTS, Forwarder
+from dataplane.forwarding.forwarder import DEFAULT_SLOTS, Forwarder
+from dataplane.forwarding.tun import TunDevice
+from dataplane.forwarding.udp import DEFAULT_PORT, ENCAP_OVERHEAD, Underlay, gso_max_size
 from dataplane.kernel import netdev
 from dataplane.kernel.device import device_wishes
 from dataplane.kernel.leftovers import Leftovers
@@ -25,8 +27,6 @@ from dataplane.kernel.wishes import Wish
 from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent
 from dataplane.packets.counters import Counters, PeerCounters
 from dataplane.packets.routes import Peer, RouteTable
-from dataplane.tun import TunDevice
-from dataplane.udp import DEFAULT_PORT, ENCAP_OVERHEAD, Underlay, gso_max_size
 
 IPV6_LEAST_MTU = 1280
 """Bytes of a packet that every network of IPv6 carries (RFC 8200 5): no host has to send a smaller one."""

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from dataplane.forwarding.udp import DEFAULT_PORT
 from dataplane.lab.netns import Namespace
 from dataplane.lab.overlay import Daemon, Overlay
 from dataplane.lab.ping import ping
 from dataplane.lab.topology import Lab, Node, Pod
-from dataplane.udp import DEFAULT_PORT
 from tests.waiting import wait_until
 
 PORT = 9999

@@ -20,9 +20,9 @@ import pytest
 
 from dataplane.addresses import Address
 from dataplane.engines.contract import ENGINES
+from dataplane.forwarding.udp import DEFAULT_PORT
 from dataplane.lab.overlay import Daemon, Overlay
 from dataplane.lab.topology import Lab, Node, Pod
-from dataplane.udp import DEFAULT_PORT
 from tests.engines.conftest import available
 
 PEERS = """

@@ -17,8 +17,8 @@ import pytest
 
 from bench.impair import impair
 from bench.integrity import BAD_WIRE, OFFLOADS, check_combination, check_order, check_tcp, check_udp, two_nodes, without
+from dataplane.forwarding.udp import DEFAULT_PORT
 from dataplane.lab.overlay import Overlay
-from dataplane.udp import DEFAULT_PORT
 from tests.engines.conftest import available
 from tests.waiting import wait_until
 

@@ -16,10 +16,10 @@ from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 from scapy.packet import Raw
 
 from bench.integrity import PATTERN, check_tcp
+from dataplane.forwarding.udp import DEFAULT_PORT
 from dataplane.lab.overlay import Daemon, Overlay
 from dataplane.lab.ping import FAMILIES, ping
 from dataplane.lab.topology import Lab, Pod
-from dataplane.udp import DEFAULT_PORT
 from tests.engines.conftest import available
 from tests.offloads.exchange import MTU_DISCOVER, PMTUDISC_DONT, lockstep
 from tests.waiting import wait_until

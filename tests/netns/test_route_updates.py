@@ -17,12 +17,12 @@ from ipaddress import IPv4Address, IPv4Network, ip_network
 import pytest
 
 from dataplane.engines.contract import EngineConfig, load_engine
-from dataplane.forwarder import Forwarder
+from dataplane.forwarding.forwarder import Forwarder
+from dataplane.forwarding.tun import TunDevice
+from dataplane.forwarding.udp import DEFAULT_PORT, Underlay
 from dataplane.lab.topology import Lab
 from dataplane.packets.routes import RouteTable
 from dataplane.packets.verdicts import Direction, Verdict
-from dataplane.tun import TunDevice
-from dataplane.udp import DEFAULT_PORT, Underlay
 from tests.waiting import wait_until
 
 UPDATES = 10_000

@@ -166,7 +166,7 @@ def test_a_second_reader_of_the_tun_is_named(overlay: Overlay) -> None:
     node = overlay.daemons[0]
     if node.status()["backend"]["type"] != "udp":
         pytest.skip("only the udp backend has a TUN")
-    program = "from dataplane.tun import TunDevice\ndevice = TunDevice.open('udplane0', vnet_header=True)\n"
+    program = "from dataplane.forwarding.tun import TunDevice\ndevice = TunDevice.open('udplane0', vnet_header=True)\n"
     program += "import sys; print(1, flush=True); sys.stdin.read()"
     command = node.node.netns.command([sys.executable, "-I", "-c", program])
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as second:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from dataplane.errors import NodeError
+from dataplane.forwarding.tun import TunDevice
 from dataplane.kernel import netdev
 from dataplane.kernel.device import TX_QUEUE_LEN, device_wishes, forwarding_wishes
 from dataplane.kernel.rtnetlink import Tables
@@ -22,7 +23,6 @@ from dataplane.kernel.unshared_network import UnsharedNetworks
 from dataplane.kernel.wishes import WishedState
 from dataplane.lab.netns import Namespace
 from dataplane.lab.topology import QUIET_IPV6
-from dataplane.tun import TunDevice
 
 V4, V6 = ip_address("10.5.52.0"), ip_address("fd00:5:0:34::")
 NETWORKS = [ip_network("10.5.0.0/16"), ip_network("fd00:5::/48")]

@@ -15,10 +15,10 @@ from functools import partial
 import pytest
 
 from bench.integrity import check_udp
+from dataplane.forwarding.udp import BUFFER_BYTES, SK_MEMINFO_DROPS, SK_MEMINFO_VARS, SO_MEMINFO
 from dataplane.kernel.device import TX_QUEUE_LEN
 from dataplane.lab.overlay import Daemon
 from dataplane.lab.topology import Pod
-from dataplane.udp import BUFFER_BYTES, SK_MEMINFO_DROPS, SK_MEMINFO_VARS, SO_MEMINFO
 from tests.offloads.conftest import ALL_ON, Pair, Start
 from tests.waiting import wait_until
 

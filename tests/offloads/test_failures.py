@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from bench.integrity import check_tcp
+from dataplane.forwarding.udp import ENCAP_OVERHEAD
 from dataplane.lab.overlay import Daemon
 from dataplane.lab.transfer import transfer
-from dataplane.udp import ENCAP_OVERHEAD
 from tests.offloads.conftest import ALL_ON, Pair, Start
 from tests.offloads.exchange import lockstep
 from tests.offloads.faults import Faults

@@ -14,11 +14,11 @@ import pytest
 from scapy.layers.inet import IP, TCP, UDP
 
 from bench.integrity import PATTERN, check_tcp
+from dataplane.forwarding.udp import DEFAULT_PORT, MAX_SEND_BYTES
 from dataplane.lab.ping import FAMILIES, ping
 from dataplane.lab.sniff import Sniffer
 from dataplane.lab.topology import Node, Pod
 from dataplane.subnet_file import SubnetFile
-from dataplane.udp import DEFAULT_PORT, MAX_SEND_BYTES
 from tests.offloads.conftest import Pair
 from tests.offloads.exchange import MTU_DISCOVER, PMTUDISC_DONT, TOS, lockstep
 

@@ -20,8 +20,8 @@ ONLY = {
     "dataplane.packets.packet": {"dataplane.packets.verdicts"},
     "dataplane.packets.batch": {"dataplane.packets.verdicts"},
     "dataplane.packets.fragment": {"dataplane.packets.batch", "dataplane.packets.packet"},
-    "dataplane.tun": {"dataplane.packets.batch", "dataplane.errors", "dataplane.packets.verdicts"},
-    "dataplane.udp": {
+    "dataplane.forwarding.tun": {"dataplane.packets.batch", "dataplane.errors", "dataplane.packets.verdicts"},
+    "dataplane.forwarding.udp": {
         "dataplane.addresses",
         "dataplane.packets.batch",
         "dataplane.errors",
@@ -35,15 +35,21 @@ ONLY = {
 NEVER = {
     "dataplane.engines.contract": (
         "dataplane.engines",
-        "dataplane.tun",
-        "dataplane.udp",
-        "dataplane.forwarder",
+        "dataplane.forwarding.tun",
+        "dataplane.forwarding.udp",
+        "dataplane.forwarding.forwarder",
         "dataplane.node",
     ),
-    "dataplane.engines": ("dataplane.tun", "dataplane.udp", "dataplane.forwarder", "dataplane.node", "dataplane.cli"),
-    "dataplane.forwarder": ("dataplane.engines.base", "dataplane.node", "dataplane.cli", "dataplane.stores"),
+    "dataplane.engines": (
+        "dataplane.forwarding.tun",
+        "dataplane.forwarding.udp",
+        "dataplane.forwarding.forwarder",
+        "dataplane.node",
+        "dataplane.cli",
+    ),
+    "dataplane.forwarding.forwarder": ("dataplane.engines.base", "dataplane.node", "dataplane.cli", "dataplane.stores"),
     "dataplane.leases.lease": ("dataplane.stores", "dataplane.backends", "dataplane.node"),
-    "dataplane.stores": ("dataplane.backends", "dataplane.forwarder", "dataplane.node", "dataplane.cli"),
+    "dataplane.stores": ("dataplane.backends", "dataplane.forwarding.forwarder", "dataplane.node", "dataplane.cli"),
     "dataplane.backends": ("dataplane.node", "dataplane.cli", "dataplane.stores"),
     "dataplane.node": ("dataplane.cli", "dataplane.lab"),
     "dataplane": ("cni", "bench", "tests", "native", "scapy"),

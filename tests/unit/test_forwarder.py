@@ -17,8 +17,8 @@ from scapy.packet import Raw
 from dataplane.engines.contract import EngineConfig
 from dataplane.engines.python import PythonEngine
 from dataplane.errors import NodeError
-from dataplane.forwarder import BatchLoop, Forwarder
-from dataplane.memory import MemoryTun, MemoryUnderlay, Wire
+from dataplane.forwarding.forwarder import BatchLoop, Forwarder
+from dataplane.forwarding.memory import MemoryTun, MemoryUnderlay, Wire
 from dataplane.packets.batch import PacketBatch
 from dataplane.packets.routes import RouteSnapshot, RouteTable
 from dataplane.packets.verdicts import Direction, Event, Verdict

@@ -21,13 +21,13 @@ from pathlib import Path
 
 import pytest
 
-from dataplane import tun
 from dataplane.errors import NodeError
+from dataplane.forwarding import tun
+from dataplane.forwarding.tun import TunDevice
 from dataplane.kernel import netdev
 from dataplane.lab.netns import Namespace
 from dataplane.packets.batch import MAX_PACKET, PacketBatch
 from dataplane.packets.verdicts import Egress, Verdict
-from dataplane.tun import TunDevice
 from tests.waiting import wait_until
 
 NAME = "udplane0"
@@ -147,7 +147,7 @@ def test_no_tun_driver_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_missing_permission_is_said(netns: Namespace) -> None:
     """To a process without capabilities: it can open /dev/net/tun, but not use it."""
-    program = "from dataplane.tun import TunDevice; TunDevice.open('udplane0')"
+    program = "from dataplane.forwarding.tun import TunDevice; TunDevice.open('udplane0')"
     command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
     done = subprocess.run([*command, sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
     assert "NodeError: no permission" in done.stderr.splitlines()[-1]

@@ -14,12 +14,12 @@ from ipaddress import ip_address
 import pytest
 
 from dataplane.errors import NodeError
+from dataplane.forwarding.udp import BUFFER_BYTES, Underlay
 from dataplane.kernel import netdev
 from dataplane.lab.netns import Namespace
 from dataplane.packets.batch import MAX_PACKET, PacketBatch
 from dataplane.packets.routes import address_key
 from dataplane.packets.verdicts import Egress, Verdict
-from dataplane.udp import BUFFER_BYTES, Underlay
 from tests.waiting import wait_until
 
 LEFT = {4: "192.0.2.1", 6: "2001:db8:1::1"}

@@ -23,11 +23,11 @@ from typing import Protocol
 
 from dataplane.engines.contract import Engine, LoopEngine
 from dataplane.errors import NodeError
+from dataplane.forwarding.udp import Destination
 from dataplane.packets.batch import MAX_PACKET, PacketBatch
 from dataplane.packets.counters import Counters
 from dataplane.packets.routes import RouteSnapshot
 from dataplane.packets.verdicts import Direction, Verdict
-from dataplane.udp import Destination
 
 DEFAULT_SLOTS = 128
 """Packets in a batch: enough to spread the cost of a turn over, few enough that a turn ends within milliseconds."""

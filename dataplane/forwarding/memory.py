@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
+from dataplane.forwarding.udp import ENCAP_OVERHEAD, Destination
 from dataplane.packets.batch import PacketBatch
 from dataplane.packets.fragment import pieces
 from dataplane.packets.routes import address_key
 from dataplane.packets.verdicts import Egress, Verdict
-from dataplane.udp import ENCAP_OVERHEAD, Destination
 
 
 class MemoryTun:
