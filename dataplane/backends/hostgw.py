@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext
-from dataplane.backends.kernel import KernelBackend, NoWayError
+from dataplane.backends.routed import KernelBackend, NoWayError
 from dataplane.errors import NodeError
 from dataplane.kernel import netdev
 from dataplane.kernel.netdev import ExternalInterface

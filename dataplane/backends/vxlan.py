@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext
 from dataplane.backends.hostgw import Link
-from dataplane.backends.kernel import KernelBackend, NoWayError
+from dataplane.backends.routed import KernelBackend, NoWayError
 from dataplane.backends.vxlan_device import (
     KIND,
     VxlanDevice,
