@@ -174,14 +174,14 @@ def _up(namespace: argparse.Namespace) -> int:
     import asyncio
 
     from dataplane import logs
-    from dataplane.privileges import drop_privileges
+    from dataplane.node.privileges import drop_privileges
     from dataplane.stores.base import StoreOptions
 
     options = read_flags(namespace, os.environ, NodeOptions)
     store_options = read_flags(namespace, os.environ, StoreOptions)
     logs.configure(options.log_format)
     drop_privileges(options, store_options)
-    from dataplane.node import Node  # which starts threads of libraries
+    from dataplane.node.node import Node  # which starts threads of libraries
 
     asyncio.run(Node(options, store_options).run())
     return 0
@@ -281,8 +281,8 @@ def _cni(namespace: argparse.Namespace) -> int:
 
 
 def _client(namespace: argparse.Namespace) -> Any:
-    from dataplane.control import ControlClient
-    from dataplane.run_directory import RunDirectory
+    from dataplane.node.control import ControlClient
+    from dataplane.node.run_directory import RunDirectory
 
     return ControlClient(RunDirectory(namespace.run_dir).control_socket)
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from dataplane.control import ControlClient
 from dataplane.errors import NodeError, UdplaneError
 from dataplane.kernel import firewall
 from dataplane.kernel.netns import current_netns, enter_netns_of
 from dataplane.kernel.removal import remove_leftovers
-from dataplane.run_directory import NodeRecord, RunDirectory
+from dataplane.node.control import ControlClient
+from dataplane.node.run_directory import NodeRecord, RunDirectory
 from dataplane.stores.base import open_store
 
 _STOP_SECONDS = 60.0

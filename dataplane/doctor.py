@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataplane.control import ControlClient
 from dataplane.engines.contract import EngineConfig, load_engine
 from dataplane.errors import ConfigError, NodeError, UdplaneError
 from dataplane.forwarding.tun import CLONE_DEVICE
@@ -23,9 +22,10 @@ from dataplane.kernel.device import MINIMUM_MTU
 from dataplane.kernel.nft_rules import base_chains
 from dataplane.leases.gate import LeaseGate, Refusal, check_underlay
 from dataplane.leases.network_config import NetworkConfig
+from dataplane.node.control import ControlClient
+from dataplane.node.run_directory import RunDirectory
 from dataplane.options import NodeOptions
 from dataplane.report import table
-from dataplane.run_directory import RunDirectory
 from dataplane.stores.base import StoreOptions, open_store
 
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}

@@ -24,15 +24,16 @@ from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 
-from dataplane import __version__, control, logs
+from dataplane import __version__, logs
 from dataplane.errors import NodeError, UdplaneError
 from dataplane.flanneld import goflags
 from dataplane.flanneld.interface import choose_interface
 from dataplane.flanneld.options import FlanneldOptions
 from dataplane.flanneld.translate import health_address, node_options, public_address, store_options, without_effect
 from dataplane.leases.network_config import NetworkConfig
+from dataplane.node import control
+from dataplane.node.privileges import drop_privileges
 from dataplane.options import NodeOptions
-from dataplane.privileges import drop_privileges
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def _run(flannel: FlanneldOptions, environment: Mapping[str, str]) -> None:
     if ignored := without_effect(flannel, environment):
         _log.warning("without effect here: %s", ", ".join(ignored))
     drop_privileges(options, store_options(flannel))
-    from dataplane.node import Node  # which starts threads of libraries
+    from dataplane.node.node import Node  # which starts threads of libraries
 
     node = Node(options, store_options(flannel), lambda options, config: _fit(flannel, options, config))
     with ExitStack() as stack:

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from dataplane.addresses import Network
-from dataplane.control import ControlClient
 from dataplane.errors import NodeError
 from dataplane.lab.netns import LabError
 from dataplane.lab.runtime import Runtime
 from dataplane.lab.topology import Lab, Node
-from dataplane.run_directory import RunDirectory
-from dataplane.subnet_file import SubnetFile
+from dataplane.node.control import ControlClient
+from dataplane.node.run_directory import RunDirectory
+from dataplane.node.subnet_file import SubnetFile
 
 UDPLANE = Path(sys.executable).with_name("udplane")
 """The installed command, beside the interpreter that runs this."""

@@ -23,7 +23,7 @@ from dataplane.leases.gate import LeaseGate
 from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
 from dataplane.leases.network_config import NetworkConfig
 from dataplane.leases.table import LeaseTable
-from dataplane.membership import Membership
+from dataplane.node.membership import Membership
 from dataplane.stores.base import AcquireRequest, Store, StoreOptions, open_store
 from dataplane.stores.http import Endpoint
 from dataplane.stores.kube_api import KubeApi

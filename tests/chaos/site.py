@@ -9,11 +9,11 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Self
 
-from dataplane.control import ControlClient
 from dataplane.errors import NodeError
 from dataplane.lab.overlay import Daemon, Overlay
 from dataplane.lab.ping import Pinger
 from dataplane.lab.topology import Lab, Pod
+from dataplane.node.control import ControlClient
 from tests.chaos.shim import Shim
 from tests.cluster.site import Flow, etcd_members, store_url
 from tests.stores.etcd_server import EtcdMember

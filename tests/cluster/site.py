@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from dataplane.control import ControlClient
 from dataplane.lab.netns import Namespace
 from dataplane.lab.overlay import Daemon, Overlay
 from dataplane.lab.ping import Pinger
 from dataplane.lab.topology import Lab, Node, Pod
 from dataplane.leases.lease import LeaseAttrs, Subnets
+from dataplane.node.control import ControlClient
 from tests.stores.etcd_server import EtcdMember, require_etcd
 
 CLIENT_PORT, PEER_PORT = 2379, 2380

@@ -31,8 +31,8 @@ from dataplane.kernel.programs import complaint
 from dataplane.kernel.rules import RuleSet, forward_rules, masquerade_rules
 from dataplane.lab.netns import Namespace
 from dataplane.lab.topology import QUIET_IPV6
+from dataplane.node.status import NodeState, node_status
 from dataplane.options import NodeOptions
-from dataplane.status import NodeState, node_status
 from tests.waiting import wait_until
 
 NETWORKS = {4: ip_network("10.5.0.0/16"), 6: ip_network("fd00:5::/32")}

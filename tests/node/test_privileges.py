@@ -9,7 +9,7 @@ import pytest
 
 from dataplane.lab.overlay import Daemon, Overlay
 from dataplane.lab.topology import Lab
-from dataplane.privileges import CAP_NET_ADMIN, CAP_NET_BIND_SERVICE, CAP_NET_RAW, CAP_SYS_NICE
+from dataplane.node.privileges import CAP_NET_ADMIN, CAP_NET_BIND_SERVICE, CAP_NET_RAW, CAP_SYS_NICE
 
 NEEDED = 1 << CAP_NET_ADMIN | 1 << CAP_NET_RAW | 1 << CAP_NET_BIND_SERVICE
 

@@ -14,7 +14,7 @@ import pytest
 
 from dataplane.lab.overlay import NETWORK_CONFIG, Daemon, Overlay
 from dataplane.lab.topology import Lab
-from dataplane.subnet_file import SubnetFile
+from dataplane.node.subnet_file import SubnetFile
 from tests.node.test_looking_after import BACKENDS, health, pods_reach_each_other, sh
 from tests.waiting import wait_until
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from bench.integrity import without
-from dataplane.control import ControlClient
 from dataplane.lab.overlay import Daemon, Overlay
 from dataplane.lab.ping import ping
 from dataplane.lab.topology import Lab, Node, Pod
-from dataplane.run_directory import RunDirectory
+from dataplane.node.control import ControlClient
+from dataplane.node.run_directory import RunDirectory
 from tests.engines.conftest import available
 from tests.offloads.faults import Faults
 

@@ -18,7 +18,7 @@ from dataplane.forwarding.udp import DEFAULT_PORT, MAX_SEND_BYTES
 from dataplane.lab.ping import FAMILIES, ping
 from dataplane.lab.sniff import Sniffer
 from dataplane.lab.topology import Node, Pod
-from dataplane.subnet_file import SubnetFile
+from dataplane.node.subnet_file import SubnetFile
 from tests.offloads.conftest import Pair
 from tests.offloads.exchange import MTU_DISCOVER, PMTUDISC_DONT, TOS, lockstep
 

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dataplane import control
-from dataplane.control import Answer, ControlClient, control_socket, health_socket, serving
 from dataplane.errors import NodeError
+from dataplane.node import control
+from dataplane.node.control import Answer, ControlClient, control_socket, health_socket, serving
 from tests.waiting import wait_until
 
 

@@ -14,7 +14,7 @@ from dataplane.leases.gate import LeaseGate
 from dataplane.leases.keeper import State
 from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
 from dataplane.leases.network_config import NetworkConfig
-from dataplane.membership import Membership
+from dataplane.node.membership import Membership
 from dataplane.stores.base import AcquireRequest, Outage, Snapshot, Store, WatchUpdate
 
 HOUR = 3600.0

@@ -14,7 +14,7 @@ from dataplane.errors import NodeError
 from dataplane.kernel.leftovers import Leftovers
 from dataplane.lab.netns import Namespace
 from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
-from dataplane.run_directory import NodeRecord, RunDirectory, claimed_device
+from dataplane.node.run_directory import NodeRecord, RunDirectory, claimed_device
 from dataplane.stores.base import StoreOptions
 
 RECORD = NodeRecord(
@@ -70,7 +70,7 @@ def test_a_second_node_is_refused_until_the_first_is_gone(tmp_path: Path) -> Non
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
-    text = "from dataplane.run_directory import RunDirectory; from pathlib import Path\n"
+    text = "from dataplane.node.run_directory import RunDirectory; from pathlib import Path\n"
     text += f"with RunDirectory(Path({str(tmp_path)!r})).locked(): print('locked', flush=True); input()"
     with subprocess.Popen([sys.executable, "-I", "-c", text], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == b"locked\n"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dataplane.errors import ConfigError, NodeError
 from dataplane.leases.lease import Subnets
-from dataplane.subnet_file import SubnetFile, previous_subnets
+from dataplane.node.subnet_file import SubnetFile, previous_subnets
 
 IPV4 = SubnetFile(Subnets(IPv4Network("10.5.0.0/16")), Subnets(IPv4Network("10.5.52.0/24")), 1472, ip_masq=True)
 DUAL = SubnetFile(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dataplane import supervisor
+from dataplane.node import systemd
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket
 
 
 def test_a_message_arrives(listener: socket.socket) -> None:
-    supervisor.notify("READY=1")
+    systemd.notify("READY=1")
     assert listener.recv(100) == b"READY=1"
 
 
@@ -32,14 +32,14 @@ def test_an_abstract_socket(monkeypatch: pytest.MonkeyPatch) -> None:
         sock.bind(f"\0{name}")
         sock.settimeout(5)
         monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
-        supervisor.notify("STOPPING=1")
+        systemd.notify("STOPPING=1")
         assert sock.recv(100) == b"STOPPING=1"
 
 
 @pytest.mark.parametrize("address", ["", "/nonexistent/socket", "x" * 200])
 def test_nobody_there_is_no_error(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", address)
-    supervisor.notify("READY=1")
+    systemd.notify("READY=1")
 
 
 @pytest.mark.parametrize("process", ["", str(os.getpid())])
@@ -50,7 +50,7 @@ def test_the_watchdog_is_fed_again_and_again(
     monkeypatch.setenv("WATCHDOG_PID", process)
 
     async def feed() -> None:
-        feeding = asyncio.create_task(supervisor.watchdog())
+        feeding = asyncio.create_task(systemd.watchdog())
         for _ in range(3):
             assert await asyncio.to_thread(listener.recv, 100) == b"WATCHDOG=1"
         feeding.cancel()
@@ -69,7 +69,7 @@ def test_where_no_watchdog_is_meant_none_is_fed(
 
     async def run() -> None:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(supervisor.watchdog(), 0.05)
+            await asyncio.wait_for(systemd.watchdog(), 0.05)
 
     asyncio.run(run())
     listener.setblocking(False)

@@ -31,9 +31,9 @@ from dataplane.kernel.unshared_network import UnsharedNetworks
 from dataplane.kernel.wishes import Quiet, Wish, WishedState
 from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnets
 from dataplane.leases.network_config import NetworkConfig
+from dataplane.node.subnet_file import SubnetFile, WrittenSubnetFile
 from dataplane.options import NodeOptions
 from dataplane.report import backend_line
-from dataplane.subnet_file import SubnetFile, WrittenSubnetFile
 
 _log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from typing import Any
 from dataplane import __version__, clock
 from dataplane.backends.base import PeerState
 from dataplane.engines.contract import LearnedMtu
-from dataplane.host import NodeHost
 from dataplane.leases.lease import Lease
 from dataplane.leases.network_config import NetworkConfig
-from dataplane.membership import Membership
+from dataplane.node.host import NodeHost
+from dataplane.node.membership import Membership
 from dataplane.options import NodeOptions
 from dataplane.packets.counters import Counters, PeerCounters
 from dataplane.packets.verdicts import Direction, Event, Verdict

@@ -25,10 +25,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from dataplane import control, supervisor
 from dataplane.concurrency import first_failure, in_thread
 from dataplane.errors import NodeError, NoNetworkConfigError, NoRoomError, StoreError
-from dataplane.host import NodeHost
 from dataplane.kernel import netdev
 from dataplane.kernel.leftovers import NOTHING, Leftovers
 from dataplane.kernel.netns import current_netns
@@ -36,12 +34,14 @@ from dataplane.kernel.removal import remove_leftovers
 from dataplane.leases.gate import LeaseGate, check_underlay
 from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
 from dataplane.leases.network_config import NetworkConfig
-from dataplane.membership import Membership
+from dataplane.node import control, systemd
+from dataplane.node.host import NodeHost
+from dataplane.node.membership import Membership
+from dataplane.node.run_directory import NodeRecord, Note, RunDirectory, claimed_device
+from dataplane.node.status import NodeState, node_status
+from dataplane.node.subnet_file import previous_subnets
 from dataplane.options import NodeOptions
-from dataplane.run_directory import NodeRecord, Note, RunDirectory, claimed_device
-from dataplane.status import NodeState, node_status
 from dataplane.stores.base import AcquireRequest, Store, StoreOptions, open_store
-from dataplane.subnet_file import previous_subnets
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Node:
                     raise
             finally:
                 self._state.phase = "stopping"
-                supervisor.notify("STOPPING=1")
+                systemd.notify("STOPPING=1")
                 if self._state.host is not None:
                     await asyncio.to_thread(self._state.host.backend.stop)
                 await self._store.close()
@@ -179,14 +179,14 @@ class Node:
         await membership.join()
         await in_thread(self._clear_up)
         self._state.phase = "ready"
-        supervisor.notify("READY=1")
+        systemd.notify("READY=1")
         await first_failure(
             membership.keep_lease(),
             membership.follow_peers(),
             membership.keep_published(),
             host.look_after(),
             host.refresh(),
-            supervisor.watchdog(),
+            systemd.watchdog(),
             _wait(broken),
         )
 
