@@ -188,21 +188,21 @@ def _up(namespace: argparse.Namespace) -> int:
 
 
 def _status(namespace: argparse.Namespace) -> int:
-    from dataplane.report import render_status
+    from dataplane.commands.status import render_status
 
     status = _client(namespace).status()
     return _show(namespace, status, render_status)
 
 
 def _peers(namespace: argparse.Namespace) -> int:
-    from dataplane.report import render_peers
+    from dataplane.commands.status import render_peers
 
     status = _client(namespace).status()
     return _show(namespace, [*status["peers"], *status["refused"]], render_peers)
 
 
 def _stats(namespace: argparse.Namespace) -> int:
-    from dataplane import stats
+    from dataplane.commands import stats
 
     read = _client(namespace).status
     if namespace.json:
@@ -236,7 +236,7 @@ def _capture(namespace: argparse.Namespace) -> int:
 
 
 def _doctor(namespace: argparse.Namespace) -> int:
-    from dataplane.doctor import examine, render
+    from dataplane.commands.doctor import examine, render
     from dataplane.stores.base import StoreOptions
 
     options = read_flags(namespace, os.environ, NodeOptions)
@@ -264,7 +264,7 @@ def _config_validate(namespace: argparse.Namespace) -> int:
 
 
 def _leave(namespace: argparse.Namespace) -> int:
-    from dataplane.departure import leave
+    from dataplane.commands.leave import leave
 
     password = os.environ.get("UDPLANE_ETCD_PASSWORD", os.environ.get("FLANNELD_ETCD_PASSWORD", ""))
     for line in leave(namespace.run_dir, namespace.etcd_password or password):

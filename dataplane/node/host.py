@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from dataplane.addresses import Address, Network
 from dataplane.backends.base import Backend, BackendContext, open_backend
+from dataplane.commands.status import backend_line
 from dataplane.concurrency import in_thread
 from dataplane.errors import NodeError
 from dataplane.kernel import netdev
@@ -33,7 +34,6 @@ from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnet
 from dataplane.leases.network_config import NetworkConfig
 from dataplane.node.subnet_file import SubnetFile, WrittenSubnetFile
 from dataplane.options import NodeOptions
-from dataplane.report import backend_line
 
 _log = logging.getLogger(__name__)
 

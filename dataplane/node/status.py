@@ -1,4 +1,4 @@
-"""What a node says about itself, as plain data for JSON; `report` lays it out for people."""
+"""What a node says about itself, as plain data for JSON; `commands.status` lays it out for people."""
 
 import math
 import os

@@ -6,7 +6,7 @@ ROOT = Path(__file__).parents[2] / "dataplane"
 
 ALLOWED = {
     "clock.py": "turns a deadline into a time of day, for people",
-    "stats.py": "puts it before each sample",
+    "commands/stats.py": "puts it before each sample",
     "stores/sqlite_time.py": "starts a store's time with it",
 }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.doctor import examine
+from dataplane.commands.doctor import examine
 from dataplane.options import NodeOptions
 from dataplane.stores.base import StoreOptions
 

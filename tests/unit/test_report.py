@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from dataplane import stats
-from dataplane.report import duration, render_peers, render_status, size
+from dataplane.commands import stats
+from dataplane.commands.status import duration, render_peers, render_status, size
 
 PEER = {
     "subnets": ["10.5.2.0/24"],

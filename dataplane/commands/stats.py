@@ -6,8 +6,8 @@ On a terminal the screen is drawn anew each time; in a pipe each sample is one l
 import time
 from collections.abc import Callable, Iterator
 
+from dataplane.commands.status import Status, size, table
 from dataplane.errors import NodeError
-from dataplane.report import Status, size, table
 
 CLEAR_SCREEN = "\x1b[H\x1b[2J"
 """Cursor home, erase display (ECMA-48)."""

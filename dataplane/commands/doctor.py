@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataplane.commands.status import table
 from dataplane.engines.contract import EngineConfig, load_engine
 from dataplane.errors import ConfigError, NodeError, UdplaneError
 from dataplane.forwarding.tun import CLONE_DEVICE
@@ -25,7 +26,6 @@ from dataplane.leases.network_config import NetworkConfig
 from dataplane.node.control import ControlClient
 from dataplane.node.run_directory import RunDirectory
 from dataplane.options import NodeOptions
-from dataplane.report import table
 from dataplane.stores.base import StoreOptions, open_store
 
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}

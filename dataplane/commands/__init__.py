@@ -1,0 +1,1 @@
+"""What `udplane COMMAND` does, one module a command; `dataplane.cli` finds it by its name."""
