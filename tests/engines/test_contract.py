@@ -16,7 +16,7 @@ from dataplane.packets.batch import MAX_PACKET, NO_PEER, PacketBatch
 from dataplane.packets.routes import Peer, RouteSnapshot, address_key
 from dataplane.packets.verdicts import Direction, Egress, Event, Verdict
 from tests.engines.conftest import MakeEngine
-from tests.unit.test_routes import random_address, random_network, scan
+from tests.packets.test_routes import random_address, random_network, scan
 from tests.vectors.golden import SUBNET4, SUBNET6
 
 CONFIG = EngineConfig(SUBNET4, SUBNET6, mtu=1472)

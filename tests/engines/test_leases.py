@@ -15,7 +15,7 @@ from dataplane.packets.batch import PacketBatch
 from dataplane.packets.routes import RouteTable
 from dataplane.packets.verdicts import Verdict
 from tests.engines.conftest import MakeEngine
-from tests.unit.hostile_leases import OWN, any_gates, any_lease, peers_of
+from tests.leases.hostile_leases import OWN, any_gates, any_lease, peers_of
 
 UDP, TTL = 17, 64
 NODE = EngineConfig(IPv4Network("10.5.1.0/24"), IPv6Network("fd00:5:0:1::/64"), mtu=1472)

@@ -14,7 +14,7 @@ from dataplane.leases.network_config import NetworkConfig
 from dataplane.leases.table import LeaseTable
 from dataplane.packets.batch import NO_PEER
 from dataplane.packets.routes import RouteTable, address_key
-from tests.unit.hostile_leases import DUAL, OWN, PLAIN, any_gates, any_lease, lease, peers_of
+from tests.leases.hostile_leases import DUAL, OWN, PLAIN, any_gates, any_lease, lease, peers_of
 
 
 def reason(gate: LeaseGate, item: Lease) -> str:

@@ -159,7 +159,7 @@ def test_a_defect_is_one_line_too(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 
 def test_the_operators_page_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "operate.md").read_text()
+    page = (Path(__file__).parents[1] / "docs" / "operate.md").read_text()
     assert run("up", "--help") == 0
     flags = set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
     assert flags
