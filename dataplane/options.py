@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-from dataplane.engines.contract import ENGINES, OFFLOADS
+from dataplane.engines.contract import OFFLOADS
+from dataplane.engines.registry import ENGINES
 from dataplane.flags import about, boolean, bounded, one_of
 from dataplane.kernel.firewall import CHOICES
 from dataplane.logs import STYLES

@@ -6,7 +6,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.micro.packets import BASE, CONFIG, OURS, Reused, packet, routes, time_batches
-from dataplane.engines.contract import ENGINES, load_engine
+from dataplane.engines.registry import ENGINES, load_engine
 from dataplane.packets.verdicts import Direction, Verdict
 
 SIZES = (1, 16, 128)

@@ -9,7 +9,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.micro.packets import CONFIG, OURS, Reused, destinations, packet, routes, time_batches
-from dataplane.engines.contract import load_engine
+from dataplane.engines.registry import load_engine
 from dataplane.packets.verdicts import Verdict
 
 N_PREFIXES = (1, 256, 5_000, 100_000)

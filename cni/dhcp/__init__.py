@@ -19,13 +19,11 @@ from collections.abc import Mapping
 
 from cni.dhcp import rpc
 from cni.dhcp.gob import Value
-from cni.dhcp.records import record_directory
+from cni.dhcp.records import DEFAULT_SOCKET_PATH, record_directory
 from cni.lib.errors import PLUGIN_NOT_AVAILABLE, CniError, describe
 from cni.lib.skel import Attachment, Call, Plugin
 from cni.lib.skel import main as plugin_main
 from cni.lib.types import Result
-
-DEFAULT_SOCKET_PATH = "/run/cni/dhcp.sock"
 
 
 def add(call: Call) -> Result:

@@ -6,9 +6,9 @@ import argparse
 import re
 import sys
 
-from cni.dhcp import DEFAULT_SOCKET_PATH
 from cni.dhcp.client import Timing
 from cni.dhcp.daemon import Daemon, DaemonError, Settings
+from cni.dhcp.records import DEFAULT_SOCKET_PATH
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|us|µs|ns|h|m|s)")

@@ -16,6 +16,8 @@ from cni.dhcp.lease import Lease, LeaseError
 from cni.lib.lean import sha512
 from cni.lib.store import read_file, remove, write_atomic
 
+DEFAULT_SOCKET_PATH = "/run/cni/dhcp.sock"
+
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _SUFFIX = ".json"
 

@@ -1,1 +1,1 @@
-"""Backends: how packets get from node to node. `base` has the protocol, one module each backend."""
+"""Backends: how packets get from node to node. `base` has the protocol, `registry` opens one by its type."""

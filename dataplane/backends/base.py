@@ -7,11 +7,11 @@ needs for the node's own lease (`take_up`), says what the host shall have for it
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from dataplane.addresses import Address, Network
+from dataplane.backends.report import BackendReport
 from dataplane.engines.contract import LearnedMtu
-from dataplane.errors import ConfigError
 from dataplane.kernel.netdev import ExternalInterface
 from dataplane.kernel.wishes import Wish
 from dataplane.leases.lease import Lease, LeaseAttrs, LeaseEvent
@@ -118,32 +118,5 @@ class Backend(Protocol):
     def unreachable(self) -> Mapping[str, str]:
         """Why there is no way to some of the peers, by their leases' keys."""
 
-    def report(self) -> dict[str, Any]:
-        """The backend's part of the node's status, ready for JSON.
-
-        Every backend says its `type`, `interface` and `address` on the underlay, `port` (or None), `device` (or None)
-        and `mtu`.
-        """
-
-
-def open_backend(context: BackendContext) -> Backend:
-    """Make the backend that the network config names.
-
-    ConfigError if there is none of that name or its part of the config is wrong, NodeError if this host cannot have it.
-    """
-    from dataplane.backends.hostgw import HostGatewayBackend
-    from dataplane.backends.udp import UdpBackend
-    from dataplane.backends.vxlan import VxlanBackend
-
-    kinds: dict[str, Callable[[BackendContext], Backend]] = {
-        "udp": UdpBackend,
-        "vxlan": VxlanBackend,
-        "host-gw": HostGatewayBackend,
-    }
-    name = context.config.backend.type
-    if name not in kinds:
-        raise ConfigError(
-            f"the network config asks for the backend {name!r}; this node has {', '.join(kinds)}, as in "
-            '"Backend": {"Type": "udp"}'
-        )
-    return kinds[name](context)
+    def report(self) -> BackendReport:
+        """The backend's part of the node's status."""

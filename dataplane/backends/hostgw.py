@@ -5,14 +5,12 @@ nodes that would have to know pods' addresses: all nodes on one link. A peer tha
 published and done is flannel's host-gw (pkg/backend/hostgw, pkg/backend/route_network.go).
 """
 
-import socket
 from collections.abc import Sequence
 
 from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext
-from dataplane.backends.routed import KernelBackend, NoWayError
+from dataplane.backends.routed import KernelBackend, Link, NoWayError
 from dataplane.errors import NodeError
-from dataplane.kernel import netdev
 from dataplane.kernel.netdev import ExternalInterface
 from dataplane.kernel.rtnetlink import Route
 from dataplane.kernel.wishes import Wish
@@ -64,22 +62,6 @@ class HostGatewayBackend(KernelBackend):
         return (Route(subnet, address, self._link.index),)
 
 
-class Link:
-    """The external interface's link, for routes by hosts on it. Read `index` after `look`."""
-
-    def __init__(self, name: str) -> None:
-        self.index = 0
-        self._name = name
-        self._networks: Sequence[Network] = ()
-
-    def look(self) -> None:
-        """Ask the kernel which networks are there. NodeError if the interface is gone."""
-        try:
-            self.index = socket.if_nametoindex(self._name)
-        except OSError as error:
-            raise NodeError(f"the external interface {self._name} is gone; see `ip link` and --iface") from error
-        self._networks = netdev.on_link_networks(self._name)
-
-    def has(self, address: Address) -> bool:
-        """Whether the host with this address is on the link."""
-        return any(address in network for network in self._networks)
+def create(context: BackendContext) -> HostGatewayBackend:
+    """Make the backend."""
+    return HostGatewayBackend(context)

@@ -9,15 +9,16 @@ an address of each family that the network config enables.
 """
 
 import logging
+import socket
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
 
 from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext, PeerState
+from dataplane.backends.report import BackendReport
 from dataplane.errors import NodeError
 from dataplane.kernel import netdev
 from dataplane.kernel.leftovers import Leftovers
@@ -35,6 +36,27 @@ _REST = 20.0
 
 class NoWayError(Exception):
     """There is no way to a peer's subnet; the text says why."""
+
+
+class Link:
+    """The external interface's link, for routes by hosts on it. Read `index` after `look`."""
+
+    def __init__(self, name: str) -> None:
+        self.index = 0
+        self._name = name
+        self._networks: Sequence[Network] = ()
+
+    def look(self) -> None:
+        """Ask the kernel which networks are there. NodeError if the interface is gone."""
+        try:
+            self.index = socket.if_nametoindex(self._name)
+        except OSError as error:
+            raise NodeError(f"the external interface {self._name} is gone; see `ip link` and --iface") from error
+        self._networks = netdev.on_link_networks(self._name)
+
+    def has(self, address: Address) -> bool:
+        """Whether the host with this address is on the link."""
+        return any(address in network for network in self._networks)
 
 
 class WaysToPeers:
@@ -222,7 +244,7 @@ class KernelBackend(ABC):
         """Peers that lack a way to a subnet."""
         return self._troubles | self._refused
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> BackendReport:
         """Interface and (first) device."""
         return {
             "type": self.name,

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from ipaddress import IPv4Address
 from types import MappingProxyType
-from typing import Any
 
 from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext, PeerState
 from dataplane.backends.peer_ways import PeerWays
-from dataplane.engines.contract import Engine, EngineConfig, LoopEngine, LoopOptions, load_engine
+from dataplane.backends.report import BackendReport
+from dataplane.engines.contract import Engine, EngineConfig, LoopEngine, LoopOptions
+from dataplane.engines.registry import load_engine
 from dataplane.errors import NodeError
 from dataplane.forwarding.forwarder import DEFAULT_SLOTS, Forwarder
 from dataplane.forwarding.tun import TunDevice
@@ -168,7 +169,7 @@ class UdpBackend:
 
     def refresh(self) -> None:
         """Ask the kernel again about narrow paths."""
-        for forwarder in self._forwarders:
+        for forwarder in self._first_worker:
             forwarder.refresh_path_mtus()
 
     def forget_path_mtu(self, key: str) -> None:
@@ -177,7 +178,7 @@ class UdpBackend:
         if peer is None:
             return
         netdev.forget_path_mtu(peer.address)
-        for forwarder in self._forwarders[:1]:  # all of them share one engine
+        for forwarder in self._first_worker:
             forwarder.forget_path_mtu(peer.id)
 
     def stop(self) -> None:
@@ -205,15 +206,14 @@ class UdpBackend:
         """Peers whose addresses are all of the other family."""
         return MappingProxyType(self._unreachable)
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> BackendReport:
         """Device, socket and engine."""
-        features = getattr(self._engine, "features", dict)
         receive, send = self._underlays[0].buffer_bytes() if self._underlays else (0, 0)
         return {
             "type": "udp",
             "engine": self._options.engine,
             "workers": len(self._forwarders),
-            "features": features(),
+            "features": self._engine.features() if isinstance(self._engine, LoopEngine) else {},
             "device": self._options.tun,
             "interface": self._interface.name,
             "address": str(self._interface.address),
@@ -312,13 +312,23 @@ class UdpBackend:
         self._unreachable.pop(key, None)
 
     def _publish_routes(self) -> None:
-        """Hand the routes to the workers, who share one engine and so see one and the same snapshot."""
+        """Hand the routes to the engine: building its tables takes milliseconds where there are many peers."""
         snapshot = self._table.snapshot()
-        for forwarder in self._forwarders:
+        for forwarder in self._first_worker:
             forwarder.set_routes(snapshot)
+
+    @property
+    def _first_worker(self) -> list[Forwarder]:
+        """The one that is told of routes and paths, for all: they share one engine. Empty when there is none."""
+        return self._forwarders[:1]
 
     def _peer_state(self, peer: Peer, traffic: PeerCounters) -> PeerState:
         engine = self._engine
         if engine is None:
             return PeerState(peer.address, peer.port, self.mtu, traffic)
         return PeerState(peer.address, peer.port, engine.path_mtu(peer.id), traffic, engine.learned_mtu(peer.id))
+
+
+def create(context: BackendContext) -> UdpBackend:
+    """Make the backend."""
+    return UdpBackend(context)

@@ -21,8 +21,7 @@ from dataclasses import dataclass, replace
 
 from dataplane.addresses import Address, Network
 from dataplane.backends.base import BackendContext
-from dataplane.backends.hostgw import Link
-from dataplane.backends.routed import KernelBackend, NoWayError
+from dataplane.backends.routed import KernelBackend, Link, NoWayError
 from dataplane.backends.vxlan_device import (
     KIND,
     VxlanDevice,
@@ -184,3 +183,8 @@ class VxlanBackend(KernelBackend):
             ForwardingEntry(device, data.mac, address),
             Route(subnet, gateway, device, onlink=True),
         )
+
+
+def create(context: BackendContext) -> VxlanBackend:
+    """Make the backend."""
+    return VxlanBackend(context)

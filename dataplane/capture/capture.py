@@ -18,13 +18,13 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from dataplane import __version__
+from dataplane.addresses import Address, Network
 from dataplane.capture import bpf
 from dataplane.capture.filter import Filter, Packet, read_packet
 from dataplane.capture.pcapng import INBOUND, LINKTYPE_ETHERNET, LINKTYPE_RAW, OUTBOUND, PcapngWriter
@@ -113,29 +113,30 @@ class Tap:
         self.socket.bind((self.device, _ETH_P_ALL))
 
 
-class Capture:
-    """One run of `udplane capture` for the node with this `status`, in whose network namespace the caller is."""
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """Where a node's packets go by: its device inside, its interface, address and UDP port outside.
 
-    def __init__(self, status: dict[str, Any], request: CaptureRequest) -> None:
-        backend = status["backend"]
-        if backend is None:
-            raise NodeError(f"the node is {status['phase']} and has no devices yet; see `udplane status`")
-        if backend["type"] != "udp":
-            where = backend["device"] or backend["interface"]
-            raise NodeError(
-                f"the kernel moves the packets of the {backend['type']} backend; watch them with `tcpdump -i {where}`"
-            )
+    `owners` are the peers: each of their subnets with the address at which it is.
+    """
+
+    device: str
+    interface: str
+    address: Address
+    port: int
+    owners: Sequence[tuple[Network, Address]]
+
+
+class Capture:
+    """One run of `udplane capture` at `tunnel`, in whose network namespace the caller is."""
+
+    def __init__(self, tunnel: Tunnel, request: CaptureRequest) -> None:
         self._request = request
-        self._here = ip_address(backend["address"])
-        self._owners = [
-            (ip_network(subnet), ip_address(peer["address"]))
-            for peer in status["peers"]
-            if peer["reachable"]
-            for subnet in peer["subnets"]
-        ]
-        self._inner = Tap(backend["device"])
-        self._outer = Tap(backend["interface"], bpf.udp_port_program(backend["port"]))
-        self._port = backend["port"]
+        self._here = tunnel.address
+        self._owners = tunnel.owners
+        self._inner = Tap(tunnel.device)
+        self._outer = Tap(tunnel.interface, bpf.udp_port_program(tunnel.port))
+        self._port = tunnel.port
         self.captured = 0
 
     def describe(self) -> str:

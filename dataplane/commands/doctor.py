@@ -4,6 +4,7 @@ Every check is a function that yields findings: OK, WARN for what works but may 
 check reads and never changes anything. The checks work beside a running node as well as before the first start.
 """
 
+import argparse
 import asyncio
 import contextlib
 import os
@@ -13,9 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataplane.commands.status import table
-from dataplane.engines.contract import EngineConfig, load_engine
+from dataplane.commands.with_node import add_json, show
+from dataplane.commands.with_store import add_store_flags, ask_store, read_store_flags
+from dataplane.engines.contract import EngineConfig
+from dataplane.engines.registry import load_engine
 from dataplane.errors import ConfigError, NodeError, UdplaneError
+from dataplane.flags import add_flags, read_flags
 from dataplane.forwarding.tun import CLONE_DEVICE
 from dataplane.forwarding.udp import BUFFER_BYTES, DEFAULT_PORT, ENCAP_OVERHEAD
 from dataplane.kernel import firewall, netdev
@@ -26,7 +30,8 @@ from dataplane.leases.network_config import NetworkConfig
 from dataplane.node.control import ControlClient
 from dataplane.node.run_directory import RunDirectory
 from dataplane.options import NodeOptions
-from dataplane.stores.base import StoreOptions, open_store
+from dataplane.stores.base import Store, StoreOptions
+from dataplane.text import plural, table
 
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}
 """Bit numbers in /proc/PID/status (include/uapi/linux/capability.h): for devices and rules, for `udplane capture`."""
@@ -88,14 +93,28 @@ class Host:
         return DEFAULT_PORT if self.config is None else self.config.backend.integer("Port", DEFAULT_PORT, 1, 65535)
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of the node that is to be."""
+    add_json(parser)
+    add_flags(parser, NodeOptions)
+    add_store_flags(parser)
+
+
+def run(namespace: argparse.Namespace) -> int:
+    """Examine and print; 1 if anything will not work."""
+    findings = examine(read_flags(namespace, os.environ, NodeOptions), read_store_flags(namespace))
+    show(namespace, [finding.document() for finding in findings], lambda _: render(findings))
+    return 1 if any(finding.level == "FAIL" for finding in findings) else 0
+
+
 def examine(options: NodeOptions, store_options: StoreOptions) -> list[Finding]:
     """Run all checks."""
     findings: list[Finding] = []
     config: NetworkConfig | None = None
     refused: tuple[Refusal, ...] = ()
     try:
-        config, n_leases, refused = asyncio.run(_ask_store(options, store_options))
-        findings.append(Finding("OK", "store", f"{options.store} answers: {_count(n_leases, 'lease')}"))
+        config, n_leases, refused = _ask_store(options, store_options)
+        findings.append(Finding("OK", "store", f"{options.store} answers: {plural(n_leases, 'lease')}"))
     except UdplaneError as error:
         findings.append(Finding("FAIL", "store", str(error), "correct what the message names; see --store"))
     interface = None
@@ -117,24 +136,23 @@ def render(findings: Iterable[Finding]) -> str:
         text += line + "\n" + (f"{'':6}-> {finding.remedy}\n" if finding.remedy else "")
     failed = sum(finding.level == "FAIL" for finding in findings)
     warned = sum(finding.level == "WARN" for finding in findings)
-    return text + f"\n{_count(failed, 'failure')}, {_count(warned, 'warning')}\n"
+    return text + f"\n{plural(failed, 'failure')}, {plural(warned, 'warning')}\n"
 
 
-async def _ask_store(
-    options: NodeOptions, store_options: StoreOptions
-) -> tuple[NetworkConfig, int, tuple[Refusal, ...]]:
+def _ask_store(options: NodeOptions, store_options: StoreOptions) -> tuple[NetworkConfig, int, tuple[Refusal, ...]]:
     """The network config, how many leases there are, and those that no node believes."""
-    store = open_store(options.store, store_options)
-    try:
-        async with asyncio.timeout(_STORE_SECONDS):
-            config = NetworkConfig.parse(await store.network_config())
-            gate = LeaseGate(config, any_length=not store.cuts_by_config)
-            judged = [gate.admit(lease) for lease in await store.leases()]
-            return config, len(judged), tuple(item for item in judged if isinstance(item, Refusal))
-    except TimeoutError as error:
-        raise NodeError(f"{options.store} did not answer within {_STORE_SECONDS:.0f} s") from error
-    finally:
-        await store.close()
+
+    async def read(store: Store) -> tuple[NetworkConfig, int, tuple[Refusal, ...]]:
+        try:
+            async with asyncio.timeout(_STORE_SECONDS):
+                config = NetworkConfig.parse(await store.network_config())
+                gate = LeaseGate(config, any_length=not store.cuts_by_config)
+                judged = [gate.admit(lease) for lease in await store.leases()]
+        except TimeoutError as error:
+            raise NodeError(f"{options.store} did not answer within {_STORE_SECONDS:.0f} s") from error
+        return config, len(judged), tuple(item for item in judged if isinstance(item, Refusal))
+
+    return ask_store(options.store, store_options, read)
 
 
 def _own_devices(options: NodeOptions) -> set[str]:
@@ -323,7 +341,3 @@ _CHECKS = (
     _check_port,
     _check_receive_buffer,
 )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -4,21 +4,40 @@ A running node is stopped first, so there is one way to leave, whether it runs o
 directory. Kernel parameters such as ip_forward stay, since others may have come to rely on them.
 """
 
+import argparse
 import asyncio
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from dataplane.commands.with_node import add_run_dir
 from dataplane.errors import NodeError, UdplaneError
 from dataplane.kernel import firewall
 from dataplane.kernel.netns import current_netns, enter_netns_of
 from dataplane.kernel.removal import remove_leftovers
 from dataplane.node.control import ControlClient
 from dataplane.node.run_directory import NodeRecord, RunDirectory
-from dataplane.stores.base import open_store
+from dataplane.stores.registry import open_store
 
 _STOP_SECONDS = 60.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which node, and what its record does not hold."""
+    add_run_dir(parser)
+    parser.add_argument(
+        "--etcd-password", default="", metavar="PASSWORD", help="etcd: password, which no node writes down"
+    )
+
+
+def run(namespace: argparse.Namespace) -> int:
+    """Leave, and print what was done."""
+    password = os.environ.get("UDPLANE_ETCD_PASSWORD", os.environ.get("FLANNELD_ETCD_PASSWORD", ""))
+    for line in leave(namespace.run_dir, namespace.etcd_password or password):
+        print(line, flush=True)
+    return 0
 
 
 def leave(run_dir: Path, etcd_password: str = "") -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""The engines: python (the textbook), numpy (a batch per step), native (C). `contract` loads them by name."""
+"""The engines: python (the textbook), numpy (a batch per step), native (C). `registry` loads them by name."""

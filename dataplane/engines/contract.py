@@ -1,4 +1,4 @@
-"""The Engine protocol: what decides about packets, and how engines are loaded.
+"""The Engine protocol: what decides about packets.
 
 An engine gets a batch of packets and says what becomes of each: it fills `verdict`, `egress`, `next_hop` and
 `tos`, lowers the TTL in place, and puts ICMP errors in the place of packets that deserve one. It does no I/O. There
@@ -39,25 +39,14 @@ An engine's answer is not the last word: the underlay or the TUN may refuse a pa
 `count`, when all is known of it.
 """
 
-import importlib
 import ipaddress
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from dataplane.errors import ConfigError
 from dataplane.packets.batch import PacketBatch
 from dataplane.packets.counters import Counters
 from dataplane.packets.routes import RouteSnapshot
 from dataplane.packets.verdicts import Direction
-
-ENGINES = ("native", "numpy", "python")
-
-_MADE_OF = {
-    "native": "the C extension, which is built when udplane is installed where a C compiler is",
-    "numpy": "numpy: pip install numpy",
-}
-"""What an engine needs beside the standard library."""
-
 
 OFFLOADS = ("tso", "gso", "gro", "uso", "ports", "realtime")
 """What makes a loop fast, in the order of dp_feature in native/api.cdef.h:
@@ -174,20 +163,5 @@ class LoopEngine(Protocol):
         is what makes offloads possible. Raises OSError when a device is gone.
         """
 
-
-def load_engine(name: str, config: EngineConfig) -> Engine:
-    """Make the engine called `name`, importing only what it needs.
-
-    Raises ConfigError when there is no such engine, or when what it is made of is not installed.
-    """
-    if name not in ENGINES:
-        raise ConfigError(f"no engine is called {name!r}; choose one of {', '.join(ENGINES)}")
-    try:
-        module = importlib.import_module(f"dataplane.engines.{name}")
-    except ImportError as error:
-        raise ConfigError(
-            f"engine {name} cannot be loaded ({error}); it needs {_MADE_OF[name]}. "
-            "Or use --engine python, which needs nothing"
-        ) from error
-    engine: Engine = module.create(config)
-    return engine
+    def features(self) -> dict[str, str]:
+        """The members of OFFLOADS, each as `on` or `off (why)`, and the variant of the checksum."""

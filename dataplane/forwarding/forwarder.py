@@ -133,7 +133,8 @@ class BatchLoop:
 class Forwarder:
     """One worker: a thread that moves packets between one TUN queue and one underlay socket.
 
-    The ends stay the caller's, who closes them after `stop`. With a LoopEngine several forwarders may share one engine.
+    The ends stay the caller's, who closes them after `stop`. With a LoopEngine several forwarders may share one engine;
+    then one of them is told of routes and paths.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dataplane.engines.contract import ENGINES
+from dataplane.engines.registry import ENGINES
 from dataplane.errors import UdplaneError
 from dataplane.lab import keep, private
 from dataplane.lab.netns import LabError

@@ -31,10 +31,11 @@ from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dataplane.errors import NodeError, file_error
 from dataplane.kernel.leftovers import NOTHING
+from dataplane.node.document import StatusDocument
 
 SOCKET_MODE = 0o660
 CLIENT_SECONDS = 10.0
@@ -270,12 +271,12 @@ class ControlClient:
             raise NodeError(f"the node at {self._path} refuses {target}: {body.get('error', response.reason)}")
         return body
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> StatusDocument:
         """Everything that the node tells about itself."""
         status = self.request("GET", "/v1/status")
         if not isinstance(status, dict):
             raise NodeError(f"the node at {self._path} gives no sensible answer; see its log")
-        return status
+        return cast(StatusDocument, status)
 
     def process_id(self) -> int:
         """The node's process, as the kernel knows it."""

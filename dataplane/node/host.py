@@ -18,8 +18,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from dataplane.addresses import Address, Network
-from dataplane.backends.base import Backend, BackendContext, open_backend
-from dataplane.commands.status import backend_line
+from dataplane.backends.base import Backend, BackendContext
+from dataplane.backends.registry import open_backend
+from dataplane.backends.report import backend_line
 from dataplane.concurrency import in_thread
 from dataplane.errors import NodeError
 from dataplane.kernel import netdev

@@ -23,7 +23,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
 from dataplane.concurrency import first_failure, in_thread
 from dataplane.errors import NodeError, NoNetworkConfigError, NoRoomError, StoreError
@@ -35,13 +34,15 @@ from dataplane.leases.gate import LeaseGate, check_underlay
 from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
 from dataplane.leases.network_config import NetworkConfig
 from dataplane.node import control, systemd
+from dataplane.node.document import StatusDocument
 from dataplane.node.host import NodeHost
 from dataplane.node.membership import Membership
 from dataplane.node.run_directory import NodeRecord, Note, RunDirectory, claimed_device
 from dataplane.node.status import NodeState, node_status
 from dataplane.node.subnet_file import previous_subnets
 from dataplane.options import NodeOptions
-from dataplane.stores.base import AcquireRequest, Store, StoreOptions, open_store
+from dataplane.stores.base import AcquireRequest, Store, StoreOptions
+from dataplane.stores.registry import open_store
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ class Node:
     def _serve(self, stack: ExitStack, loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
         """Open the control socket and, if asked for, the health check."""
 
-        async def collect(guard_dropped: int) -> dict[str, Any]:
+        async def collect(guard_dropped: int) -> StatusDocument:
             return node_status(self._state, guard_dropped)
 
         def status() -> control.Answer:

@@ -1,1 +1,1 @@
-"""Stores: where the network config and all nodes' leases live. `base` has the protocol, one module each store."""
+"""Stores: where the network config and all nodes' leases live. `base` has the protocol, `registry` opens one."""

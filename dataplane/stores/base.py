@@ -1,27 +1,19 @@
-"""The Store protocol, and how a URL becomes a store.
+"""The Store protocol.
 
 A store keeps two things: the network config (flannel's JSON text, `network_config.NetworkConfig` parses it) and the
 leases of all nodes. It is the only place where two nodes can collide, so `acquire` is atomic in every store:
 of any number of nodes that ask at once, no two get overlapping subnets.
 
-| URL | store | module |
-| --- | --- | --- |
-| `sqlite:PATH` | one file, several nodes on one machine | `sqlite` |
-| `static:FILE` | peers listed by hand in TOML | `static` |
-| `etcd://HOST:PORT[,HOST:PORT...]`, `etcds://...` with TLS | etcd v3, shared with flannel | `etcd` |
-| `kube:` | the Kubernetes API: a node's podCIDR and flannel's annotations | `kubernetes` |
-
 Every method raises `StoreError` when the store does not work, with `transient` True where trying again
 later can help. A store that is out of reach never stops traffic: the node goes on with what it knows.
 """
 
-import importlib
 import logging
 from collections.abc import AsyncGenerator, Container, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, cast
+from typing import ClassVar, Protocol
 
-from dataplane.errors import UdplaneError, UsageError
+from dataplane.errors import UdplaneError
 from dataplane.flags import about, boolean, bounded
 from dataplane.leases.lease import Lease, LeaseAttrs, LeaseEvent, Subnets
 
@@ -193,17 +185,3 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Let go of files and connections. Leases stay."""
-
-
-_MODULES = {"sqlite": "sqlite", "static": "static", "etcd": "etcd", "etcds": "etcd", "kube": "kubernetes"}
-
-
-def open_store(url: str, options: StoreOptions | None = None) -> Store:
-    """Make the store that `url` names, without talking to it yet. UsageError if no store is named so."""
-    scheme, colon, location = url.partition(":")
-    module = _MODULES.get(scheme)
-    if module is None or not colon:
-        known = ", ".join(f"{name}:" for name in _MODULES)
-        raise UsageError(f"{url!r} names no store; begin it with one of {known} as in sqlite:/run/udplane/store.db")
-    opener = importlib.import_module(f"dataplane.stores.{module}").from_location
-    return cast(Store, opener(scheme, location, options or StoreOptions()))

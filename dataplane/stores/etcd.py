@@ -47,7 +47,7 @@ _ENDPOINT = re.compile(
 )
 
 
-def from_location(scheme: str, location: str, options: StoreOptions) -> "EtcdStore":
+def create(scheme: str, location: str, options: StoreOptions) -> "EtcdStore":
     """The store at `//HOST:PORT,...`, over TLS for the scheme `etcds` or when a certificate or CA is given."""
     tls = None
     if scheme == "etcds" or options.etcd_cafile or options.etcd_certfile:

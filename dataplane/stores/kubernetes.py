@@ -36,7 +36,7 @@ from dataplane.stores.retry import Retry
 _log = logging.getLogger(__name__)
 
 
-def from_location(scheme: str, location: str, options: StoreOptions) -> "KubernetesStore":
+def create(scheme: str, location: str, options: StoreOptions) -> "KubernetesStore":
     """The API server at the URL after `kube:`, or that of the kubeconfig file, or that of the pod.
 
     With both a URL and a kubeconfig file, the file says who the node is.

@@ -54,7 +54,7 @@ _SCHEMA = (
 )
 
 
-def from_location(scheme: str, location: str, options: StoreOptions) -> "SqliteStore":
+def create(scheme: str, location: str, options: StoreOptions) -> "SqliteStore":
     """The store at the path after `sqlite:`."""
     if not location:
         raise UsageError(f"{scheme}: needs a path, as in sqlite:/run/udplane/store.db")

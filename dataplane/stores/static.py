@@ -44,7 +44,7 @@ _PEER_KEYS = {"node", "public-ip", "public-ipv6", "subnets", "backend-type", "ba
 _Address = TypeVar("_Address", IPv4Address, IPv6Address)
 
 
-def from_location(scheme: str, location: str, options: StoreOptions) -> "StaticStore":
+def create(scheme: str, location: str, options: StoreOptions) -> "StaticStore":
     """The store in the file after `static:`; it needs no options."""
     del options
     if not location:

@@ -24,11 +24,12 @@ from dataplane.leases.lease import Change, Lease, LeaseAttrs, LeaseEvent, Subnet
 from dataplane.leases.network_config import NetworkConfig
 from dataplane.leases.table import LeaseTable
 from dataplane.node.membership import Membership
-from dataplane.stores.base import AcquireRequest, Store, StoreOptions, open_store
+from dataplane.stores.base import AcquireRequest, Store, StoreOptions
 from dataplane.stores.http import Endpoint
 from dataplane.stores.kube_api import KubeApi
 from dataplane.stores.kubeconfig import ApiServer
 from dataplane.stores.kubernetes import KubernetesStore
+from dataplane.stores.registry import open_store
 from tests.stores.etcd_server import EtcdMember, etcd_cluster
 from tests.stores.kube_server import KubeServer, kube_server
 from tests.waiting import wait_until

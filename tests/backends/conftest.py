@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from dataplane.backends.base import Backend, BackendContext, open_backend
+from dataplane.backends.base import Backend, BackendContext
+from dataplane.backends.registry import open_backend
 from dataplane.kernel.netdev import external_interface
 from dataplane.kernel.wishes import WishedState
 from dataplane.lab.netns import Namespace

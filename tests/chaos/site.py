@@ -124,7 +124,7 @@ class Site:
             _, traceback, rest = daemon.log.read_text().partition("Traceback")
             assert not traceback, f"{daemon.node.name} shows a traceback{rest[:3000]}"
 
-    def status(self, number: int) -> dict[str, Any]:
+    def status(self, number: int) -> Any:
         """What a node says of itself."""
         return ControlClient(self.daemons[number].directory / "run" / "control.sock").status()
 

@@ -98,7 +98,7 @@ def ready_or_ended(daemon: Daemon) -> bool:
     return False
 
 
-def status(daemon: Daemon) -> dict[str, Any]:
+def status(daemon: Daemon) -> Any:
     """What a node says of itself, asked without starting a program."""
     return ControlClient(daemon.directory / "run" / "control.sock").status()
 

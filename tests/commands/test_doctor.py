@@ -16,7 +16,7 @@ import pytest
 
 from dataplane.lab.overlay import UDPLANE
 from dataplane.lab.topology import Lab, Node
-from dataplane.stores.base import open_store
+from dataplane.stores.registry import open_store
 
 Findings = dict[tuple[str, str], dict[str, str]]
 

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from dataplane.commands import stats
-from dataplane.commands.status import duration, render_peers, render_status, size
+from dataplane.commands.peers import render_peers
+from dataplane.commands.status import render_status
+from dataplane.text import bit_rate, duration, size
 
-PEER = {
+PEER: Any = {
     "subnets": ["10.5.2.0/24"],
     "public_ip": "192.168.0.202",
     "node": "",
@@ -31,7 +33,7 @@ COUNTERS: dict[str, Any] = {
     "decap": {"packets": 0, "bytes": 0, "drops": {"unknown_sender": 1}},
     "events": {"icmp_sent": 2, "icmp_limited": 0},
 }
-STATUS: dict[str, Any] = {
+STATUS: Any = {
     "version": "0.1.0",
     "phase": "ready",
     "uptime_seconds": 7325.0,
@@ -164,10 +166,10 @@ def test_sizes(octets: float, text: str) -> None:
     [(0, "0 b/s"), (100, "800 b/s"), (1e6, "8.0 Mb/s"), (1.25e9, "10.0 Gb/s"), (1.25e12, "10000.0 Gb/s")],
 )
 def test_bit_rates(octets: float, text: str) -> None:
-    assert stats.bit_rate(octets) == text
+    assert bit_rate(octets) == text
 
 
-def later() -> dict[str, Any]:
+def later() -> Any:
     """The status two seconds on: 20 packets more, and a second peer."""
     status = copy.deepcopy(STATUS)
     status["counters"]["encap"] |= {"packets": 30, "bytes": 21000, "drops": {"no_route": 7}}
@@ -177,7 +179,7 @@ def later() -> dict[str, Any]:
 
 
 def test_rates_are_differences_by_time() -> None:
-    words = dict(word.split("=") for word in stats.render_line(STATUS, later(), 2.0).split())
+    words: dict[str, str] = dict(word.split("=") for word in stats.render_line(STATUS, later(), 2.0).split())
     assert (words["encap_pps"], words["encap_bps"], words["encap_drops_ps"]) == ("10", "80000", "2")
     assert (words["decap_pps"], words["decap_bps"]) == ("0", "0")
 
@@ -189,7 +191,7 @@ def test_the_busiest_peer_is_first() -> None:
 
 
 def test_a_node_that_was_started_anew_counts_from_zero() -> None:
-    words = dict(word.split("=") for word in stats.render_line(later(), STATUS, 1.0).split())
+    words: dict[str, str] = dict(word.split("=") for word in stats.render_line(later(), STATUS, 1.0).split())
     assert words["encap_pps"] == "10"
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from dataplane.engines.contract import ENGINES, Engine, EngineConfig, load_engine
+from dataplane.engines.contract import Engine, EngineConfig
+from dataplane.engines.registry import ENGINES, load_engine
 
 MakeEngine = Callable[[EngineConfig], Engine]
 

@@ -10,7 +10,8 @@ from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Raw
 
-from dataplane.engines.contract import Engine, EngineConfig, load_engine
+from dataplane.engines.contract import Engine, EngineConfig
+from dataplane.engines.registry import load_engine
 from dataplane.errors import ConfigError
 from dataplane.packets.batch import MAX_PACKET, NO_PEER, PacketBatch
 from dataplane.packets.routes import Peer, RouteSnapshot, address_key

@@ -17,8 +17,9 @@ from dataplane.flanneld.translate import (
     without_effect,
 )
 from dataplane.options import NodeOptions
-from dataplane.stores.base import StoreOptions, open_store
+from dataplane.stores.base import StoreOptions
 from dataplane.stores.etcd import EtcdStore
+from dataplane.stores.registry import open_store
 
 TLS = {"etcd_cafile": "/ca.pem", "etcd_certfile": "/cert.pem", "etcd_keyfile": "/key.pem"}
 

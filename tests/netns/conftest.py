@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from dataplane.addresses import Address
-from dataplane.engines.contract import ENGINES
+from dataplane.engines.registry import ENGINES
 from dataplane.forwarding.udp import DEFAULT_PORT
 from dataplane.lab.overlay import Daemon, Overlay
 from dataplane.lab.topology import Lab, Node, Pod

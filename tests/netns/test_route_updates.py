@@ -16,7 +16,8 @@ from ipaddress import IPv4Address, IPv4Network, ip_network
 
 import pytest
 
-from dataplane.engines.contract import EngineConfig, load_engine
+from dataplane.engines.contract import EngineConfig
+from dataplane.engines.registry import load_engine
 from dataplane.forwarding.forwarder import Forwarder
 from dataplane.forwarding.tun import TunDevice
 from dataplane.forwarding.udp import DEFAULT_PORT, Underlay

@@ -12,7 +12,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet, Raw
 
-from dataplane.engines.contract import ENGINES
+from dataplane.engines.registry import ENGINES
 from dataplane.lab.ping import Pinger, Reply
 from dataplane.lab.sniff import Sniffer
 from tests.netns.conftest import Rig

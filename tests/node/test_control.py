@@ -56,7 +56,7 @@ def raw(path: Path, request: bytes) -> tuple[int, Any]:
 
 
 def test_a_client_gets_the_answer(path: Path) -> None:
-    assert ControlClient(path).status() == {"phase": "ready"}
+    assert dict(ControlClient(path).status()) == {"phase": "ready"}
     assert ControlClient(path).request("POST", "/v1/stop") == {"stopping": True}
 
 
@@ -106,14 +106,14 @@ def test_no_bytes_hurt_the_server(path: Path, data: bytes) -> None:
         client.settimeout(5)
         client.connect(str(path))
         client.sendall(data)
-    assert ControlClient(path).status() == {"phase": "ready"}
+    assert dict(ControlClient(path).status()) == {"phase": "ready"}
 
 
 def test_a_slow_client_holds_up_nobody(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as slow:
         slow.connect(str(path))
         slow.sendall(b"GET /v1/st")
-        assert ControlClient(path).status() == {"phase": "ready"}
+        assert dict(ControlClient(path).status()) == {"phase": "ready"}
 
 
 def test_many_clients_at_once(path: Path) -> None:
@@ -136,7 +136,7 @@ def test_slow_clients_are_few_and_end(path: Path, monkeypatch: pytest.MonkeyPatc
             client.settimeout(5)
             with contextlib.suppress(BrokenPipeError):
                 client.sendall(b"GET /v1/st")
-        assert ControlClient(path).status() == {"phase": "ready"}
+        assert dict(ControlClient(path).status()) == {"phase": "ready"}
         wait_until(lambda: threading.active_count() <= before + control.MOST_CONNECTIONS + 1, "threads end")
         assert slow[0].recv(1) == b"", "the oldest was hung up on"
         monkeypatch.setattr(control, "CLIENT_SECONDS", 0.2)
@@ -174,7 +174,7 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     with control_socket(path) as listener, serving(listener, ROUTES):
-        assert ControlClient(path).status() == {"phase": "ready"}
+        assert dict(ControlClient(path).status()) == {"phase": "ready"}
 
 
 def test_a_path_that_no_socket_can_have_is_said(tmp_path: Path) -> None:

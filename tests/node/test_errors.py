@@ -18,7 +18,8 @@ import pytest
 from dataplane.lab.overlay import UDPLANE
 from dataplane.lab.topology import Lab, Node
 from dataplane.leases.lease import LeaseAttrs
-from dataplane.stores.base import AcquireRequest, open_store
+from dataplane.stores.base import AcquireRequest
+from dataplane.stores.registry import open_store
 from tests.node.conftest import complaint
 
 CONFIG = {"Network": "10.5.0.0/16"}

@@ -20,7 +20,9 @@ import pytest
 from dataplane.lab.overlay import NETWORK_CONFIG, TUN, UDPLANE, Daemon, Overlay
 from dataplane.lab.ping import ping
 from dataplane.lab.topology import Lab
+from dataplane.node.document import StatusDocument
 from tests.node.conftest import complaint, udplane
+from tests.node.test_document import differing
 from tests.waiting import wait_until
 
 NETWORK, NETWORK6 = str(NETWORK_CONFIG["Network"]), str(NETWORK_CONFIG["IPv6Network"])
@@ -112,6 +114,12 @@ def test_status_tells_everything(overlay: Overlay, node1: Daemon) -> None:
         == after["counters"]["encap"]["packets"] - (before["counters"]["encap"]["packets"])
     )
     assert peer["rx_packets"] > known["rx_packets"]
+
+
+def test_status_has_the_keys_of_its_definition(node1: Daemon) -> None:
+    status = node1.status()
+    assert status["peers"]
+    assert list(differing(status, StatusDocument)) == []
 
 
 def test_status_for_people_is_no_wider_than_a_screen(node1: Daemon) -> None:

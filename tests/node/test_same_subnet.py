@@ -15,7 +15,7 @@ import pytest
 from dataplane.lab.overlay import Daemon, Overlay
 from dataplane.lab.topology import Lab
 from dataplane.leases.lease import LeaseAttrs
-from dataplane.stores.base import open_store
+from dataplane.stores.registry import open_store
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ class Pair:
         first, second = self.nodes
         return first.pods[0], second.pods[0]
 
-    def status(self, node: int) -> dict[str, Any]:
+    def status(self, node: int) -> Any:
         """What node 0 or 1 tells on its control socket."""
         return ControlClient(RunDirectory(self.daemons[node].directory / "run").control_socket).status()
 

@@ -1,13 +1,14 @@
 """Who may import whom, read from the syntax trees.
 
-The arrows of the architecture point one way, and this test keeps them so: a module that reaches sideways or upwards
-is a sign that something stands in the wrong place.
+The arrows of the architecture point one way, and these tests keep them so: a module that reaches sideways or upwards
+is a sign that something stands in the wrong place. An import inside a function counts like any other.
 """
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,48 +16,29 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("dataplane", "cni", "native", "bench", "tests")
 
-ONLY = {
-    "dataplane.packets.verdicts": set(),
-    "dataplane.packets.packet": {"dataplane.packets.verdicts"},
-    "dataplane.packets.batch": {"dataplane.packets.verdicts"},
-    "dataplane.packets.fragment": {"dataplane.packets.batch", "dataplane.packets.packet"},
-    "dataplane.forwarding.tun": {"dataplane.packets.batch", "dataplane.errors", "dataplane.packets.verdicts"},
-    "dataplane.forwarding.udp": {
-        "dataplane.addresses",
-        "dataplane.packets.batch",
-        "dataplane.errors",
-        "dataplane.packets.fragment",
-        "dataplane.packets.verdicts",
-        "dataplane.packets.packet",
-    },
-}
-"""Modules at the bottom: all that each may import of this project, itself aside. Other modules are free to use them."""
+GROUND = "the modules at the top of dataplane"
+LAYERS = (
+    (GROUND,),
+    ("flags",),
+    ("packets",),
+    ("leases",),
+    ("kernel",),
+    ("engines", "stores", "capture"),
+    ("options",),
+    ("forwarding",),
+    ("backends",),
+    ("node",),
+    ("flanneld", "lab", "commands"),
+    ("cli",),
+)
+"""The parts of dataplane, from the ground up: each may import itself and what comes before its own line."""
 
 NEVER = {
-    "dataplane.engines.contract": (
-        "dataplane.engines",
-        "dataplane.forwarding.tun",
-        "dataplane.forwarding.udp",
-        "dataplane.forwarding.forwarder",
-        "dataplane.node",
-    ),
-    "dataplane.engines": (
-        "dataplane.forwarding.tun",
-        "dataplane.forwarding.udp",
-        "dataplane.forwarding.forwarder",
-        "dataplane.node",
-        "dataplane.cli",
-    ),
-    "dataplane.forwarding.forwarder": ("dataplane.engines.base", "dataplane.node", "dataplane.cli", "dataplane.stores"),
-    "dataplane.leases.lease": ("dataplane.stores", "dataplane.backends", "dataplane.node"),
-    "dataplane.stores": ("dataplane.backends", "dataplane.forwarding.forwarder", "dataplane.node", "dataplane.cli"),
-    "dataplane.backends": ("dataplane.node", "dataplane.cli", "dataplane.stores"),
-    "dataplane.node": ("dataplane.cli", "dataplane.lab"),
     "dataplane": ("cni", "bench", "tests", "native", "scapy"),
     "cni": ("dataplane", "bench", "tests", "native", "scapy", "numpy", "pyroute2", "cffi"),
     "bench": ("tests",),
 }
-"""What a module, and everything below it, must not import."""
+"""What a package must not import."""
 
 ONLY_IN = {
     "dataplane._native": ("dataplane/engines/native.py", "bench/micro/"),
@@ -65,6 +47,9 @@ ONLY_IN = {
     "dataplane.flanneld": ("dataplane/cli.py", "dataplane/flanneld/", "tests/"),
 }
 """What may be imported only in these files or directories."""
+
+Imports = Mapping[str, Iterable[str]]
+"""Module -> the modules that it imports."""
 
 
 def is_within(module: str, package: str) -> bool:
@@ -76,13 +61,13 @@ def module_name(file: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported_modules(file: Path) -> Iterator[str]:
-    """The absolute names that a file imports, at its top or inside functions; `from a import b` yields `a.b`."""
-    for node in ast.walk(ast.parse(file.read_text(), str(file))):
+def imported_names(tree: ast.AST) -> Iterator[str]:
+    """The absolute names that a module imports; `from a import b` yields `a.b`."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}:{node.lineno}: relative import"
+            assert node.level == 0, f"line {node.lineno}: relative import"
             assert node.module is not None
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
@@ -91,18 +76,63 @@ def imported_modules(file: Path) -> Iterator[str]:
 def imports() -> list[tuple[Path, str, str]]:
     """Every import of the project: file, importing module, imported name."""
     files = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
-    return [(file, module_name(file), name) for file in files for name in imported_modules(file)]
+    return [(file, module_name(file), name) for file in files for name in imported_names(ast.parse(file.read_text()))]
 
 
-@pytest.mark.parametrize("module", ONLY)
-def test_a_module_at_the_bottom_imports_little(module: str) -> None:
-    allowed = ONLY[module]
-    names = {name for _, importer, name in imports() if importer == module and is_within(name, "dataplane")}
-    assert {name for name in names if not any(is_within(name, target) for target in allowed)} == set()
+def imports_between_modules(package: str) -> dict[str, set[str]]:
+    """Which modules of `package` each of them imports; `a.b` is the module of that name, or else what `a` has."""
+    modules = {module_name(file) for file in (ROOT / package).rglob("*.py")}
+    found: dict[str, set[str]] = {module: set() for module in modules}
+    for _, importer, name in imports():
+        target = name if name in modules else name.rpartition(".")[0]
+        if importer in modules and target in modules:
+            found[importer].add(target)
+    return found
+
+
+def height(module: str) -> int:
+    """The number of the layer of `dataplane.NAME...`."""
+    name = module.split(".")[1] if "." in module else ""
+    return next((number for number, layer in enumerate(LAYERS) if name in layer), 0)
+
+
+def part(module: str) -> str:
+    """The part of dataplane that `dataplane.NAME...` belongs to."""
+    name = module.split(".")[1] if "." in module else ""
+    return name if any(name in layer for layer in LAYERS) else GROUND
+
+
+def upward(graph: Imports) -> list[str]:
+    """The imports of dataplane that point upwards, or sideways into another part."""
+    return [
+        f"{importer} imports {name}"
+        for importer, names in sorted(graph.items())
+        for name in sorted(names)
+        if height(name) > height(importer) or (height(name) == height(importer) and part(name) != part(importer))
+    ]
+
+
+def circle(graph: Imports) -> list[str]:
+    """A circle of modules that import each other; empty if there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        found: list[str] = error.args[1]
+        return found
+    return []
+
+
+def test_nothing_in_dataplane_imports_upwards() -> None:
+    assert upward(imports_between_modules("dataplane")) == []
+
+
+@pytest.mark.parametrize("package", ["dataplane", "cni", "bench"])
+def test_no_modules_import_each_other(package: str) -> None:
+    assert circle(imports_between_modules(package)) == []
 
 
 @pytest.mark.parametrize("package", NEVER)
-def test_nothing_imports_upwards(package: str) -> None:
+def test_packages_keep_to_themselves(package: str) -> None:
     wrong = [
         f"{importer} imports {name}"
         for _, importer, name in imports()
@@ -121,3 +151,28 @@ def test_the_plugins_need_the_standard_library_alone() -> None:
     tops = {name.partition(".")[0] for _, importer, name in imports() if is_within(importer, "cni")}
     # Modules with an underscore are the standard library's own C modules, which come and go with its versions.
     assert {top for top in tops if not top.startswith("_")} - sys.stdlib_module_names == {"cni"}
+
+
+@pytest.mark.parametrize(
+    ("importer", "name"),
+    [
+        ("dataplane.errors", "dataplane.flags"),
+        ("dataplane.leases.lease", "dataplane.kernel.netdev"),
+        ("dataplane.stores.base", "dataplane.engines.contract"),
+        ("dataplane.node.node", "dataplane.commands.leave"),
+        ("dataplane.commands.up", "dataplane.cli"),
+    ],
+)
+def test_an_import_upwards_or_sideways_is_seen(importer: str, name: str) -> None:
+    assert upward({importer: {name}}) == [f"{importer} imports {name}"]
+    assert upward({importer: {importer.rpartition(".")[0] + ".sibling", "dataplane.addresses"}}) == []
+
+
+def test_a_circle_is_seen() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
+
+
+def test_an_import_inside_a_function_is_seen() -> None:
+    source = "import os\ndef f():\n    from dataplane.node import node\n    import dataplane.cli as c\n"
+    assert list(imported_names(ast.parse(source))) == ["os", "dataplane.node.node", "dataplane.cli"]

@@ -13,7 +13,8 @@ from ipaddress import IPv4Address
 
 from dataplane.errors import UdplaneError
 from dataplane.leases.lease import LeaseAttrs
-from dataplane.stores.base import AcquireRequest, open_store
+from dataplane.stores.base import AcquireRequest
+from dataplane.stores.registry import open_store
 
 FIRST_ADDRESS = IPv4Address("192.168.0.1")
 

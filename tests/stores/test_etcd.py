@@ -15,10 +15,11 @@ import pytest
 from dataplane.errors import ConfigError, LeaseError, LeaseLostError, NoNetworkConfigError, StoreError, UsageError
 from dataplane.leases.lease import Change, Lease, LeaseEvent, Subnets
 from dataplane.leases.network_config import NetworkConfig
-from dataplane.stores.base import Outage, Snapshot, StoreOptions, open_store
+from dataplane.stores.base import Outage, Snapshot, StoreOptions
 from dataplane.stores.etcd import EtcdStore
 from dataplane.stores.etcd_gateway import Credentials, Gateway, KeyValue, WatchEvent
 from dataplane.stores.http import Endpoint
+from dataplane.stores.registry import open_store
 from tests.stores.etcd_server import EtcdMember, etcd_cluster, relay, store_at
 from tests.stores.helpers import list_once, request, run, watching
 

@@ -8,10 +8,11 @@ import pytest
 
 from dataplane.errors import StoreError
 from dataplane.leases.lease import Lease, LeaseEvent
-from dataplane.stores.base import Snapshot, StoreOptions, WatchUpdate, open_store
+from dataplane.stores.base import Snapshot, StoreOptions, WatchUpdate
 from dataplane.stores.etcd import EtcdStore
 from dataplane.stores.etcd_gateway import Credentials, Gateway
 from dataplane.stores.http import Endpoint
+from dataplane.stores.registry import open_store
 from tests.stores.etcd_server import EtcdMember, etcd_cluster, rejoin, store_at
 from tests.stores.helpers import list_once, once_up, request, run, watching
 

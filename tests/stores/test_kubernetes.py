@@ -12,11 +12,12 @@ import pytest
 
 from dataplane.errors import ConfigError, LeaseError, LeaseLostError, NoNetworkConfigError, StoreError, UsageError
 from dataplane.leases.lease import Change, LeaseAttrs, LeaseEvent
-from dataplane.stores.base import AcquireRequest, Outage, Snapshot, StoreOptions, open_store
+from dataplane.stores.base import AcquireRequest, Outage, Snapshot, StoreOptions
 from dataplane.stores.http import Endpoint
 from dataplane.stores.kube_api import KubeApi
 from dataplane.stores.kubeconfig import ApiServer, read_token
 from dataplane.stores.kubernetes import KubernetesStore
+from dataplane.stores.registry import open_store
 from tests.stores.helpers import list_once, request, run, watching
 from tests.stores.kube_server import KubeServer, kube_server
 

@@ -12,7 +12,8 @@ from dataplane.leases.gate import LeaseGate
 from dataplane.leases.lease import Lease, LeaseAttrs, LeaseEvent
 from dataplane.leases.network_config import NetworkConfig
 from dataplane.node.membership import Membership
-from dataplane.stores.base import AcquireRequest, Snapshot, Store, StoreOptions, WatchUpdate, open_store
+from dataplane.stores.base import AcquireRequest, Snapshot, Store, StoreOptions, WatchUpdate
+from dataplane.stores.registry import open_store
 from tests.stores.etcd_server import etcd_cluster
 from tests.stores.helpers import run
 

@@ -19,7 +19,8 @@ import pytest
 
 from dataplane import clock
 from dataplane.errors import ConfigError, LeaseError, LeaseLostError, NoNetworkConfigError, StoreError, UsageError
-from dataplane.stores.base import Outage, Snapshot, open_store
+from dataplane.stores.base import Outage, Snapshot
+from dataplane.stores.registry import open_store
 from dataplane.stores.sqlite import SqliteStore
 from tests.stores.helpers import request, run, until
 

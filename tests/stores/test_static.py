@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from dataplane.errors import ConfigError, LeaseError, LeaseLostError, StoreError, UsageError
 from dataplane.leases.lease import LeaseAttrs
 from dataplane.leases.network_config import NetworkConfig
-from dataplane.stores.base import AcquireRequest, Outage, Snapshot, open_store
+from dataplane.stores.base import AcquireRequest, Outage, Snapshot
+from dataplane.stores.registry import open_store
 from dataplane.stores.static import PeerFile, StaticStore
 from tests.stores.helpers import request, run, until
 
