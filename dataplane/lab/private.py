@@ -27,6 +27,9 @@ ENTERING, INSIDE = "entering", "inside"
 
 TUN_DEVICE = Path("/dev/net/tun")
 
+SYSTEM_DIRECTORIES = ("/usr/sbin", "/sbin")
+"""Where distributions keep ip(8), nft(8) and their like; not on an ordinary user's PATH everywhere."""
+
 USER_NAMESPACE_SYSCTLS = (
     ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
     ("kernel/unprivileged_userns_clone", "0", "1"),
@@ -47,14 +50,19 @@ def has_own_users() -> bool:
 
 def enter(argv: list[str]) -> int:
     """Become `argv` in private namespaces. Returns, with an exit status, only when that cannot be done."""
-    flags, said = _unshare_flags()
-    if said:
-        return _refuse(f"no network namespace can be made here: {said}", _ways_to_namespaces(said))
-    obstacle = _tun_obstacle()
-    if obstacle:
-        return _refuse(*obstacle)
+    if not possible():
+        return 1
+    flags, _ = _unshare_flags()
     os.environ[OUTER_USERS] = _user_namespace()
     return _become(["unshare", *flags, "--", sys.executable, "-I", "-m", MODULE, *argv], ENTERING)
+
+
+def possible() -> bool:
+    """Whether this user gets private namespaces and a TUN device in them. Says why not and what helps."""
+    obstacle = _namespace_obstacle() or _tun_obstacle()
+    if obstacle:
+        _refuse(*obstacle)
+    return obstacle is None
 
 
 def _unshare_flags() -> tuple[list[str], str]:
@@ -66,6 +74,12 @@ def _unshare_flags() -> tuple[list[str], str]:
     complaints = [complaint(["unshare", *flags, "true"]) for flags in choices]
     works = next((flags for flags, said in zip(choices, complaints, strict=True) if not said), [])
     return works, "" if works else complaints[0]
+
+
+def _namespace_obstacle() -> tuple[str, list[str]] | None:
+    """What keeps this user from making namespaces, and what to do about it; None when nothing does."""
+    _, said = _unshare_flags()
+    return (f"no network namespace can be made here: {said}", _ways_to_namespaces(said)) if said else None
 
 
 def _ways_to_namespaces(said: str) -> list[str]:
@@ -110,10 +124,17 @@ def _user_namespace() -> str:
 
 def _become(argv: list[str], state: str) -> int:
     os.environ[STATE] = state
+    os.environ["PATH"] = _with_system_directories(os.environ.get("PATH", os.defpath))
     try:
         os.execvp(argv[0], argv)
     except OSError as error:
         return _refuse(f"cannot run {argv[0]} ({error.strerror})", ["install it, or correct its name"])
+
+
+def _with_system_directories(path: str) -> str:
+    """A PATH, with the directories of an administrator's programs behind those that it has."""
+    directories = path.split(os.pathsep)
+    return os.pathsep.join([*directories, *(place for place in SYSTEM_DIRECTORIES if place not in directories)])
 
 
 def settle() -> bool:

@@ -1,6 +1,7 @@
 """Private namespaces: empty inside, invisible outside, and the ways out named where they are not to be had."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 from dataplane.lab import private
 
 
-def run_privately(*argv: str, state: str | None = None) -> subprocess.CompletedProcess[str]:
+def run_privately(*argv: str, state: str | None = None, path: str | None = None) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key != private.STATE}
+    environment |= {"PATH": path} if path else {}
     if state:
         environment[private.STATE] = state
     command = [sys.executable, "-I", "-m", private.MODULE, *argv]
@@ -34,6 +36,15 @@ def test_inside_one_can_tell_whether_the_users_are_ones_own(tun_device: None) ->
 def test_inside_again_changes_nothing(tun_device: None) -> None:
     done = run_privately("readlink", "/proc/self/ns/net", state=private.INSIDE)
     assert done.stdout.strip() == str(Path("/proc/self/ns/net").readlink())
+
+
+def test_programs_for_administrators_are_found_inside(tun_device: None, tmp_path: Path) -> None:
+    """An ordinary user's PATH may lack their directories, as on Debian."""
+    for program in ("unshare", "true", "mount", "mkdir", "sh"):
+        (tmp_path / program).symlink_to(str(shutil.which(program)))
+    done = run_privately("sh", "-c", "command -v ip && command -v nft && echo $PATH", path=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"{tmp_path}:/usr/sbin:/sbin"
 
 
 def test_the_exit_status_is_the_programs() -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,17 @@ def test_other_distributions_are_told_the_packages(tmp_path: Path) -> None:
     first, *lines = done.stderr.splitlines()
     assert "these programs are missing: gcc nft unshare" in first
     assert [line.split()[0] for line in lines] == ["dnf", "zypper", "pacman", "apk"]
+
+
+def test_what_forbids_a_demo_is_said_before_anything_is_built(namespaces: None, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "dev", tmp_path)
+    (tmp_path / "dataplane").symlink_to(ROOT / "dataplane")
+    path = programs(tmp_path / "bin", "bash", "dirname", "env", "readlink", "ip", "gcc", "nft", "unshare", "true")
+    (tmp_path / "bin" / "python3").symlink_to(Path(sys.executable).resolve())
+    no_tun = f"mount -t tmpfs none /dev/net && PATH={path} exec {tmp_path}/dev demo"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", no_tun], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 1
+    assert "cannot open /dev/net/tun" in done.stderr
+    assert "virtual environment" not in done.stderr
