@@ -5,12 +5,17 @@ and whole, one on the external interface, where a small kernel filter lets throu
 So each packet is in the file twice, before and after encapsulation or the other way round, and the difference is what
 the node did to it. The node itself is not involved and not slowed beyond what the kernel's copies cost.
 
+The file is in order of time. A socket gives its packets in order, but of two sockets one is read before the other; so
+packets wait in memory (`TimeOrder`) until nothing older can come from either.
+
 Datagrams that cross the external interface in one piece are shown apart (see `superpacket`). Otherwise packets are seen
 before what the kernel or the device does at last: TCP packets larger than the MTU on the TUN, and checksums still to be
 filled in, as with any capture on the sending host.
 """
 
 import contextlib
+import heapq
+import itertools
 import os
 import select
 import signal
@@ -45,6 +50,9 @@ _BUFFER_BYTES = 16 << 20
 """Room for bursts while a frame is being written; what does not fit is counted as dropped."""
 
 _FRAMES_A_TURN = 256
+
+_HOLD_NS = 100_000_000
+"""How long a packet waits for older ones: far longer than the kernel takes from its time stamp to the socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,36 @@ class Tap:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """A packet on its way into the file: of which interface, when, and which way."""
+
+    interface: int
+    time_ns: int
+    data: memoryview
+    direction: int
+
+
+class TimeOrder:
+    """Records of several interfaces, given out in order of time; of equal times, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, Record]] = []
+        self._arrival = itertools.count()
+
+    def __bool__(self) -> bool:
+        return bool(self._heap)
+
+    def add(self, record: Record) -> None:
+        """Take a record, whenever it is of."""
+        heapq.heappush(self._heap, (record.time_ns, next(self._arrival), record))
+
+    def take(self, until_ns: float = float("inf")) -> Iterator[Record]:
+        """Give out the records up to that time, oldest first."""
+        while self._heap and self._heap[0][0] <= until_ns:
+            yield heapq.heappop(self._heap)[2]
+
+
+@dataclass(frozen=True, slots=True)
 class Tunnel:
     """Where a node's packets go by: its device inside, its interface, address and UDP port outside.
 
@@ -137,6 +175,7 @@ class Capture:
         self._inner = Tap(tunnel.device)
         self._outer = Tap(tunnel.interface, bpf.udp_port_program(tunnel.port))
         self._port = tunnel.port
+        self._waiting = TimeOrder()
         self.captured = 0
 
     def describe(self) -> str:
@@ -158,13 +197,15 @@ class Capture:
         for fd in (self._inner.socket.fileno(), self._outer.socket.fileno(), stop_fd):
             poll.register(fd, select.POLLIN)
         while not self._finished(deadline):
-            ready = {fd for fd, _ in poll.poll(_milliseconds(deadline))}
-            for tap, number in numbers.items():
-                if tap.socket.fileno() in ready:
-                    self._copy(writer, tap, number)
+            ready = {fd for fd, _ in poll.poll(self._patience(deadline))}
+            settled_ns = time.time_ns() - _HOLD_NS  # before frames are taken apart, which may last longer than that
+            readable = [(tap, number) for tap, number in numbers.items() if tap.socket.fileno() in ready]
+            complete_ns = [self._collect(tap, number) for tap, number in readable]
+            self._write(writer, self._waiting.take(min([settled_ns, *complete_ns])))
             writer.flush()
             if stop_fd in ready:
                 break
+        self._write(writer, self._waiting.take())
         for tap, number in numbers.items():
             writer.write_statistics(number, time.time_ns(), tap.count_drops())
         writer.flush()
@@ -178,15 +219,28 @@ class Capture:
         count = self._request.count
         return (count is not None and self.captured >= count) or (deadline is not None and time.monotonic() >= deadline)
 
-    def _copy(self, writer: PcapngWriter, tap: Tap, number: int) -> None:
-        for frame in tap.frames():
+    def _patience(self, deadline: float | None) -> float | None:
+        """Milliseconds until there is something to do even if no packet comes; None: nothing before one does."""
+        ends = [] if deadline is None else [max(0.0, deadline - time.monotonic()) * 1e3]
+        return min([*ends, _HOLD_NS / 1e6] if self._waiting else ends, default=None)
+
+    def _collect(self, tap: Tap, number: int) -> float:
+        """Take what a tap has. Returns the time up to which that is all: it may have more than is taken in a turn."""
+        frames = list(tap.frames())
+        for frame in frames:
             direction = OUTBOUND if frame.outgoing else INBOUND
             for data, packet in self._packets(tap, frame.data):
-                if self._request.count is not None and self.captured >= self._request.count:
-                    return
                 if not self._request.filter_text or (packet is not None and self._request.accepts(packet)):
-                    writer.write_packet(number, frame.time_ns, data, direction)
-                    self.captured += 1
+                    self._waiting.add(Record(number, frame.time_ns, data, direction))
+        return frames[-1].time_ns if len(frames) == _FRAMES_A_TURN else float("inf")
+
+    def _write(self, writer: PcapngWriter, records: Iterator[Record]) -> None:
+        """Write records, but not more than were asked for."""
+        for record in records:
+            if self._request.count is not None and self.captured >= self._request.count:
+                return
+            writer.write_packet(record.interface, record.time_ns, record.data, record.direction)
+            self.captured += 1
 
     def _packets(self, tap: Tap, frame: memoryview) -> Iterator[tuple[memoryview, Packet | None]]:
         """What a frame holds, as it goes on the wire, each with its inner packet if that can be read."""
@@ -241,7 +295,3 @@ def _stop_signals() -> Iterator[int]:
             signal.signal(number, handler)
         os.close(reader)
         os.close(writer)
-
-
-def _milliseconds(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000

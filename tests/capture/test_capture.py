@@ -127,6 +127,15 @@ def test_outer_packets_are_those_of_the_wire(overlay: Overlay, node1: Daemon, tm
     assert not read(tmp_path / "x.pcapng", "_ws.malformed")
 
 
+def test_packets_are_in_order_of_time(overlay: Overlay, node1: Daemon, tmp_path: Path) -> None:
+    """Both sides of the tunnel are busy, and each is read many packets at a time."""
+    source, target = (daemon.node.pods[0] for daemon in overlay.daemons)
+    with capturing(node1, tmp_path / "x.pcapng"):
+        transfer(source.netns, target.netns, target.address(4), seconds=0.3)
+    assert {row[0] for row in read(tmp_path / "x.pcapng")} == {"udplane0", "eth0"}
+    assert not read(tmp_path / "x.pcapng", "frame.time_delta < 0")
+
+
 def test_a_capture_goes_through_a_pipe_as_it_happens(overlay: Overlay, node1: Daemon) -> None:
     command = [str(UDPLANE), *node1.command("capture")[1:], "-w", "-", "--filter", "icmp"]
     with (
