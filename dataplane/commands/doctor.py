@@ -208,12 +208,15 @@ def _check_tun(_host: Host) -> Iterator[Finding]:
         yield Finding("FAIL", "tun", f"{CLONE_DEVICE}: {error.strerror}", remedy)
 
 
+_NO_ENGINE = "install udplane anew with what that engine needs at hand; --engine python always works"
+
+
 def _check_engine(host: Host) -> Iterator[Finding]:
     try:
         load_engine(host.options.engine, EngineConfig(None, None, 1280))
         yield Finding("OK", "engine", f"{host.options.engine} loads")
     except UdplaneError as error:
-        yield Finding("FAIL", "engine", str(error), "./dev test builds it; --engine python always works")
+        yield Finding("FAIL", "engine", str(error), _NO_ENGINE)
 
 
 def _check_mtu(host: Host) -> Iterator[Finding]:

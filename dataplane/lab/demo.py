@@ -120,23 +120,24 @@ class Capture:
         """Write what passes on both sides of the tunnel of `daemon` to `file`."""
         self._daemon = daemon
         self._file = file
+        self._log = daemon.directory / "capture.log"
 
     def __enter__(self) -> None:
-        log = self._daemon.directory / "capture.log"
-        with log.open("wb") as output:
+        with self._log.open("wb") as output:
             command = self._daemon.command("capture", "-w", str(self._file))
             self._process = self._daemon.node.netns.start(command, log=output)
 
         def listens() -> bool:
             if self._process.poll() is not None:
-                raise LabError(f"no packets can be captured: {last_line(log)}")
-            return "capturing" in log.read_text()
+                raise LabError(f"no packets can be captured: {last_line(self._log)}")
+            return "capturing" in self._log.read_text()
 
         wait_until(listens, "udplane capture to listen")
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self._process.send_signal(signal.SIGINT)
-        self._process.wait()
+        if self._process.wait() != 0 and kind is None:
+            raise LabError(f"the capture failed: {last_line(self._log)}")
 
 
 def headline(text: str) -> None:
@@ -179,7 +180,11 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 def run(arguments: argparse.Namespace, stand: Callable[[], None] | None) -> int:
     """Build, show, and either take down or stand. Returns the exit status."""
     start = time.monotonic()
-    with Lab(prefix="") as lab, Overlay(lab, RUN_DIR, engine=arguments.engine, underlay=arguments.underlay) as overlay:
+    logs = arguments.pcap.absolute().with_suffix(".logs")
+    with (
+        Lab(prefix="") as lab,
+        Overlay(lab, RUN_DIR, engine=arguments.engine, underlay=arguments.underlay, keep_logs=logs) as overlay,
+    ):
         lab.add_node()
         lab.add_node()
         overlay.up()
@@ -189,6 +194,8 @@ def run(arguments: argparse.Namespace, stand: Callable[[], None] | None) -> int:
         print(f"\nThe captured packets lie in {arguments.pcap}: open it with Wireshark or tshark.")
         for failure in demo.failures:
             print(f"udplane demo: failed: {failure}", file=sys.stderr)
+        for death in overlay.deaths():
+            print(f"udplane demo: {death}", file=sys.stderr)
         if stand and not demo.failures:
             print(f"\n{paint(BOLD, 'It stays.')}\n{how_to_go_on(overlay)}")
             stand()
@@ -209,7 +216,7 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout once more at its end
         return 1
     except (UdplaneError, OSError) as error:
-        print(f"udplane demo: {error}", file=sys.stderr)
+        print(f"udplane demo: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         return 1
     except SystemExit:
         print("udplane demo: ended by a signal; everything is gone again", file=sys.stderr)

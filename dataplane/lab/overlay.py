@@ -11,6 +11,7 @@ they share or keep lies below one directory:
 
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,6 +46,9 @@ TUN = "udplane0"
 START_TIMEOUT = 15.0
 STOP_TIMEOUT = 10.0
 
+LAST_LINES = 8
+"""How much a daemon that has died gets to say on the screen."""
+
 
 @dataclass(slots=True)
 class Daemon:
@@ -53,6 +57,12 @@ class Daemon:
     node: Node
     directory: Path
     process: subprocess.Popen[bytes]
+    told_to_end: bool = False
+
+    @property
+    def died(self) -> bool:
+        """Whether it has ended without `stop`."""
+        return not self.told_to_end and self.process.poll() is not None
 
     @property
     def subnet_file(self) -> Path:
@@ -100,6 +110,7 @@ class Daemon:
     def stop(self) -> None:
         """End the daemon as a service manager would: SIGTERM, and SIGKILL when that does not help."""
         if self.process.poll() is None:
+            self.told_to_end = True
             self.process.send_signal(signal.SIGTERM)
             try:
                 self.process.wait(STOP_TIMEOUT)
@@ -120,17 +131,20 @@ class Overlay:
         underlay: int | None = None,
         flags: Sequence[str] = (),
         name_address: bool = True,
+        keep_logs: Path | None = None,
     ) -> None:
-        """Keep the daemons' files in `directory`.
+        """Keep the daemons' files in `directory`; the logs of those that die are copied to `keep_logs` if it is given.
 
         The datagrams between the nodes are of IP version `underlay`, by default the first of the lab's; without
         `name_address` the nodes find their addresses themselves. `flags` are passed on to every `udplane up`.
         """
         self._name_address = name_address
+        self._keep_logs = keep_logs
         self.lab = lab
         self.directory = directory
         self.store = f"sqlite:{directory / 'leases.db'}"
         self.daemons: list[Daemon] = []
+        self._started: list[Daemon] = []
         self.underlay = underlay or lab.versions[0]
         self._flags = ["--ip-masq", "--engine", engine, *flags]
         self._cleanup = ExitStack()
@@ -140,8 +154,26 @@ class Overlay:
         (self.directory / "net-conf.json").write_text(json.dumps(NETWORK_CONFIG, indent=2))
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, Exception):
+            for report in self.deaths():
+                error.add_note(report)
         self._cleanup.close()
+
+    def deaths(self) -> list[str]:
+        """Of each daemon that has ended without being told to: how, what it said last, and where its log lies."""
+        return [self._death(daemon) for daemon in self._started if daemon.died]
+
+    def _death(self, daemon: Daemon) -> str:
+        log = daemon.log
+        if self._keep_logs:
+            self._keep_logs.mkdir(parents=True, exist_ok=True)
+            log = Path(shutil.copyfile(log, self._keep_logs / f"{daemon.node.name}.log"))
+        status = daemon.process.returncode
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        lines = log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+        said = "\n".join(f"  {line}" for line in lines) if lines else "  nothing"
+        return f"udplane on {daemon.node.name} {how}. The last it said, all of it in {log}:\n{said}"
 
     def up(self, *, pods_per_node: int = 2) -> None:
         """Start a daemon on every node, start the pods, and wait until all nodes know each other."""
@@ -172,6 +204,7 @@ class Overlay:
         up += ["--subnet-file", str(directory / "subnet.env"), *self._flags]
         with (directory / "log").open("ab") as log:
             daemon = Daemon(node, directory, node.netns.start(up, log=log))
+        self._started.append(daemon)
         self._cleanup.callback(daemon.stop)
         return daemon
 

@@ -15,7 +15,9 @@ from scapy.layers.inet import ICMP
 from scapy.utils import rdpcap
 
 from dataplane.lab import demo, private
-from dataplane.lab.overlay import wait_until
+from dataplane.lab.netns import LabError
+from dataplane.lab.overlay import Overlay, wait_until
+from dataplane.lab.topology import Lab
 
 DEMO = [sys.executable, "-I", "-m", demo.MODULE]
 OUTSIDE = {key: value for key, value in os.environ.items() if key != private.STATE}
@@ -144,3 +146,32 @@ def test_a_capture_file_that_cannot_be_written_is_one_line(tun_device: None, tmp
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert str(pcap) in line
+
+
+def test_a_node_that_dies_is_shown_with_its_last_words(tun_device: None, tmp_path: Path) -> None:
+    pcap = tmp_path / "demo.pcapng"
+    with running_demo("--engine", "python", "--pcap", str(pcap)) as process:
+        read_until(process, "Pings through")
+        family = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in sorted(descendants(process.pid))}
+        node = next(pid for pid, command in family.items() if b"\0up\0" in command and b"/node2/run" in command)
+        os.kill(node, signal.SIGSEGV)
+        assert process.stdout is not None
+        rest = process.stdout.read()
+        assert process.wait(30) == 1
+    log = tmp_path / "demo.logs" / "node2.log"
+    assert f"udplane on node2 was ended by SIGSEGV. The last it said, all of it in {log}:" in rest
+    assert f"  {log.read_text().splitlines()[-1]}" in rest
+    assert "udplane on node1" not in rest
+
+
+def test_a_node_that_dies_at_its_start_is_shown_with_its_last_words(tun_device: None, tmp_path: Path) -> None:
+    with (
+        Lab() as lab,
+        pytest.raises(LabError) as raised,
+        Overlay(lab, tmp_path, flags=["--public-ip=nobody"]) as overlay,
+    ):
+        lab.add_node()
+        overlay.up()
+    (note,) = raised.value.__notes__
+    log = overlay.directory / lab.nodes[0].name / "log"
+    assert re.search(rf"ended with status [12]. The last it said, all of it in {log}:\n.*  .*nobody", note, re.DOTALL)
