@@ -11,7 +11,8 @@ machine how it went; whatever the watch says about the node's own lease goes in 
 | RENEWING | a lease that runs out soon | renews, again and again; traffic goes on |
 | EXPIRED | a lease that ran out unrenewed | asks for the same subnets again; traffic goes on |
 | LOST | subnets that are not its own any more | must say so and start over: pods have addresses of somebody else |
-| RELEASED | given its lease back | nothing |
+
+The lease of a node that runs is never given back: `udplane leave` stops the node first (see `departure`).
 
 A lease that disappears from the store before its time was revoked by somebody (LOST); one that disappears after
 its time has expired, which is what a node finds that was cut off from the store for long. Which event leads
@@ -48,7 +49,6 @@ class State(enum.Enum):
     RENEWING = "renewing"
     EXPIRED = "expired"
     LOST = "lost"
-    RELEASED = "released"
 
 
 class Event(enum.Enum):
@@ -60,40 +60,33 @@ class Event(enum.Enum):
     TIMED_OUT = "timed out"  # the expiry has passed
     REVOKED = "revoked"  # the lease vanished before its time, or its subnets went to somebody else
     RESTARTED = "restarted"  # the node gave up the lost subnets and wants others
-    GIVEN_BACK = "given back"
 
 
 TRANSITIONS: dict[State, dict[Event, State]] = {
     State.ACQUIRING: {
         Event.GRANTED: State.HELD,
         Event.FAILED: State.ACQUIRING,
-        Event.GIVEN_BACK: State.RELEASED,
     },
     State.HELD: {
         Event.GRANTED: State.HELD,
         Event.DUE: State.RENEWING,
         Event.TIMED_OUT: State.EXPIRED,
         Event.REVOKED: State.LOST,
-        Event.GIVEN_BACK: State.RELEASED,
     },
     State.RENEWING: {
         Event.GRANTED: State.HELD,
         Event.FAILED: State.RENEWING,
         Event.TIMED_OUT: State.EXPIRED,
         Event.REVOKED: State.LOST,
-        Event.GIVEN_BACK: State.RELEASED,
     },
     State.EXPIRED: {
         Event.GRANTED: State.HELD,
         Event.FAILED: State.EXPIRED,
         Event.REVOKED: State.LOST,
-        Event.GIVEN_BACK: State.RELEASED,
     },
     State.LOST: {
         Event.RESTARTED: State.ACQUIRING,
-        Event.GIVEN_BACK: State.RELEASED,
     },
-    State.RELEASED: {},
 }
 
 
@@ -120,7 +113,6 @@ _ACTIONS = {
     State.RENEWING: Action.RENEW,
     State.EXPIRED: Action.ACQUIRE,
     State.LOST: Action.STOP,
-    State.RELEASED: Action.STOP,
 }
 
 
@@ -217,10 +209,6 @@ class LeaseKeeper:
         """The node has taken down what used the lost subnets and wants a lease again."""
         self._move(Event.RESTARTED)
         self.lease, self._failures, self._retry_at = None, 0, None
-
-    def given_back(self) -> None:
-        """The node released its lease."""
-        self._move(Event.GIVEN_BACK)
 
     def _move(self, event: Event) -> None:
         successor = TRANSITIONS[self.state].get(event)
