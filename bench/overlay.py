@@ -72,7 +72,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev bench", description="Compare pod-to-pod paths on this machine.")
     parser.add_argument("--rounds", type=int, default=5, help="rounds (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=3, help="length of one load (default %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="under a minute: one round, short loads, plain veth")
+    parser.add_argument("--quick", action="store_true", help="about a minute: one round, short loads, plain veth")
     parser.add_argument("--paths", nargs="+", choices=[p.name for p in PATHS], help="only these paths")
     parser.add_argument("--underlays", nargs="+", choices=UNDERLAYS, default=UNDERLAYS, help="only these underlays")
     parser.add_argument("--loads", nargs="+", choices=[load.name for load in LOADS], help="only these loads")
