@@ -175,3 +175,14 @@ def test_a_node_that_dies_at_its_start_is_shown_with_its_last_words(tun_device: 
     (note,) = raised.value.__notes__
     log = overlay.directory / lab.nodes[0].name / "log"
     assert re.search(rf"ended with status [12]. The last it said, all of it in {log}:\n.*  .*nobody", note, re.DOTALL)
+
+
+def test_the_network_of_ones_own_in_the_documents_works(tun_device: None, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "development.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    script = tmp_path / "example.py"
+    script.write_text(example)
+    command = [sys.executable, "-I", "-m", private.MODULE, sys.executable, "-I", str(script)]
+    done = subprocess.run(command, env=OUTSIDE, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "echoed=True" in done.stdout

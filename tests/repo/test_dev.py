@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,3 +80,13 @@ def test_what_forbids_a_demo_is_said_before_anything_is_built(namespaces: None, 
     assert done.returncode == 1
     assert "cannot open /dev/net/tun" in done.stderr
     assert "virtual environment" not in done.stderr
+
+
+def test_the_hooks_of_a_commit_are_programs_of_the_checks() -> None:
+    text = (ROOT / "dev").read_text()
+    (checks,) = re.findall(r"^check\(\) \{\n(.*?)^\}", text, re.DOTALL | re.MULTILINE)
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert repository["repo"] == "local"
+    commands = [hook["entry"].removeprefix(".venv/bin/") for hook in repository["hooks"]]
+    assert [command for command in commands if command not in checks] == ["./dev check"]
+    assert {hook["language"] for hook in repository["hooks"]} == {"system"}

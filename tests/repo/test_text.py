@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-MAX_FUNCTION = {"dataplane": 60, "cni": 60, "bench": 60, "native": 80, "tests": 80}
+MAX_FUNCTION = {"dataplane": 60, "cni": 60, "bench": 60, "docs": 60, "native": 80, "tests": 80}
 """Lines of a function without its docstring, by top directory. Most stay far below; what comes near is a straight pass
 over a batch, or a table of cases.
 """
@@ -84,14 +84,3 @@ def test_nothing_is_left_behind(pattern: str) -> None:
         if file != Path(__file__) and (match := re.search(pattern, text))
     ]
     assert found == [], FORBIDDEN[pattern]
-
-
-def test_links_between_documents_lead_somewhere() -> None:
-    broken = [
-        f"{file.relative_to(ROOT)}: {target}"
-        for file, text in text_files()
-        if file.suffix == ".md"
-        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text)
-        if not (file.parent / target).exists()
-    ]
-    assert broken == []
