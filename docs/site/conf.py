@@ -38,14 +38,21 @@ html_copy_source = False
 html_show_sphinx = False
 
 CONTENTS = ("docs/index", "docs/decisions/README")
-"""Pages that list others: what they link to, in that order, is the navigation."""
+"""Pages that list others: what each of their sections links to, in that order, is a section of the navigation."""
 
 
 def add_navigation(_: Sphinx, docname: str, source: list[str]) -> None:
-    """Give a page of contents the list of pages that Sphinx wants, which a reader of the repository need not see."""
-    if docname in CONTENTS:
-        links = re.findall(r"\]\(([^)#:]+\.md)\)", source[0])
-        source[0] += "\n".join(["\n\n```{toctree}", ":hidden:", "", *dict.fromkeys(links), "```", ""])
+    """Give a page of contents the lists of pages that Sphinx wants, which a reader of the repository need not see."""
+    if docname not in CONTENTS:
+        return
+    for level, heading, section in re.findall(
+        r"^(##?) ([^\n]+)\n(.*?)(?=^##? |\Z)", source[0], re.DOTALL | re.MULTILINE
+    ):
+        pages = re.findall(r"\[([^]]+)\]\(([^)#:]+\.md)\)", section)
+        entries = [f"{title} <{page}>" for title, page in pages]
+        if entries:
+            caption = f":caption: {heading}" if docname == root_doc and level == "##" else ""
+            source[0] += "\n".join(["\n\n```{toctree}", ":hidden:", caption, "", *entries, "```", ""])
 
 
 def setup(app: Sphinx) -> None:
