@@ -4,10 +4,14 @@ And what no overlay can use: addresses at which no other node can be reached, ne
 """
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from typing import TypeVar
 
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
+
+OneFamily = TypeVar("OneFamily", IPv4Address, IPv6Address)
+"""For what is said of an address of one family and gives one of the same."""
 
 # RFC 1122 3.2.1.3, RFC 6890, RFC 4291. IPv4-mapped addresses would be the routes' own keys of IPv4 addresses.
 _NO_HOSTS: tuple[tuple[Network, str], ...] = (

@@ -4,13 +4,12 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
+from dataplane.addresses import Address
 from dataplane.engines.contract import OFFLOADS
 from dataplane.engines.registry import ENGINES
 from dataplane.flags import about, boolean, bounded, one_of
 from dataplane.kernel.firewall import CHOICES
 from dataplane.logs import STYLES
-
-Address = IPv4Address | IPv6Address
 
 DEFAULT_RUN_DIR = Path("/run/udplane")
 DEFAULT_STORE = "sqlite:/var/lib/udplane/store.db"

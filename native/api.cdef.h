@@ -179,17 +179,6 @@ int dp_engine_set_routes(struct dp_engine *engine, const struct dp_peer *peers, 
                          const struct dp_prefix *prefixes, size_t n_prefixes);
 
 /**
- * dp_engine_lookup() - find the peer that owns an address
- * @engine: the engine
- * @key: the address
- *
- * To be called by the thread that sets the routes.
- *
- * Return: the peer's id, or -1.
- */
-int32_t dp_engine_lookup(struct dp_engine *engine, const uint8_t *key);
-
-/**
  * dp_engine_set_path_mtu() - note what the path to a peer carries
  * @engine: the engine
  * @peer: the peer's id; unknown ones are ignored
@@ -339,6 +328,15 @@ int dp_worker_run(struct dp_worker *worker, int tun_fd, int udp_fd, int stop_fd)
  * Return: the checksum in host byte order.
  */
 uint16_t dp_checksum(const uint8_t *data, size_t len);
+
+/**
+ * dp_kernel_spoils_segments() - whether a kernel is known to spoil what UDP_SEGMENT makes of segments of equal length
+ * @release: its release, as uname(2) has it
+ *
+ * Linux 7.0 to 7.1.4: commit b10b446 brought it, 78effd8 and 5f17ae0 mended it. Nothing fails, packets just do not
+ * arrive, so this cannot be probed.
+ */
+int dp_kernel_spoils_segments(const char *release);
 
 /**
  * dp_checksum_variant() - the name of the implementation that was chosen for this processor

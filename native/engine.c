@@ -172,12 +172,6 @@ const struct dp_routes *dp_worker_begin_turn(struct dp_worker *worker)
     return atomic_load(&worker->engine->routes);
 }
 
-int32_t dp_engine_lookup(struct dp_engine *engine, const uint8_t *key)
-{
-    struct dp_key address = dp_key_load(key, sizeof address);
-    return dp_routes_lookup(atomic_load(&engine->routes), &address);
-}
-
 void dp_worker_learn_mtu(struct dp_worker *worker, const struct dp_routes *routes, int32_t peer, uint32_t mtu,
                          uint64_t now_ns)
 {

@@ -37,15 +37,6 @@ static inline int dp_feature_on(const struct dp_features *features, enum dp_feat
 void dp_features_init(struct dp_features *features, uint32_t unwanted);
 
 /**
- * dp_kernel_spoils_segments() - whether a kernel is known to spoil what UDP_SEGMENT makes of segments of equal length
- * @release: its release, as uname(2) has it
- *
- * Linux 7.0 to 7.1.4: commit b10b446 brought it, 78effd8 and 5f17ae0 mended it. Nothing fails, packets just do not
- * arrive, so this cannot be probed.
- */
-int dp_kernel_spoils_segments(const char *release);
-
-/**
  * dp_features_probe() - find out what a TUN device and a socket can do, and switch it on in them
  * @features: what was still possible before
  * @tun_fd: a queue of the device

@@ -1,12 +1,27 @@
 """Backends by the type that the network config names."""
 
 import importlib
+from dataclasses import dataclass
 
 from dataplane.backends.base import Backend, BackendContext
 from dataplane.errors import ConfigError
 
-BACKENDS = {"udp": "udp", "vxlan": "vxlan", "host-gw": "hostgw"}
-"""Type -> module of this package, which has `create`."""
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A type of backends: the module of this package that has `create`, and what is known without making one."""
+
+    module: str
+    in_process: bool
+    """Whether packets go through this process, by a TUN and a UDP socket; else the kernel moves them."""
+
+
+BACKENDS = {
+    "udp": Kind("udp", in_process=True),
+    "vxlan": Kind("vxlan", in_process=False),
+    "host-gw": Kind("hostgw", in_process=False),
+}
+"""By type."""
 
 
 def open_backend(context: BackendContext) -> Backend:
@@ -20,5 +35,5 @@ def open_backend(context: BackendContext) -> Backend:
             f"the network config asks for the backend {name!r}; this node has {', '.join(BACKENDS)}, as in "
             '"Backend": {"Type": "udp"}'
         )
-    backend: Backend = importlib.import_module(f"dataplane.backends.{BACKENDS[name]}").create(context)
+    backend: Backend = importlib.import_module(f"dataplane.backends.{BACKENDS[name].module}").create(context)
     return backend

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataplane.backends.registry import BACKENDS
 from dataplane.commands.with_node import add_json, show
 from dataplane.commands.with_store import add_store_flags, ask_store, read_store_flags
 from dataplane.engines.contract import EngineConfig
@@ -26,7 +27,7 @@ from dataplane.kernel import firewall, netdev
 from dataplane.kernel.device import MINIMUM_MTU
 from dataplane.kernel.nft_rules import base_chains
 from dataplane.leases.gate import LeaseGate, Refusal, check_underlay
-from dataplane.leases.network_config import NetworkConfig
+from dataplane.leases.network_config import DEFAULT_BACKEND, NetworkConfig
 from dataplane.node.control import ControlClient
 from dataplane.node.run_directory import RunDirectory
 from dataplane.options import NodeOptions
@@ -39,8 +40,6 @@ _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}
 _STORE_SECONDS = 10.0
 _OLDEST_KERNEL = (4, 18)
 """The first with UDP_SEGMENT; older ones work, slower."""
-_SPOILING_KERNELS = (7, 0), (7, 1, 5)
-"""From the first on and before the second, datagrams of a segmented send have wrong checksums and are lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class Subject:
     """What the checks work on: the flags, and what can be found out with them.
 
     `differences` is what the node that runs here says of all that it set up, by name; None if no node answers.
@@ -83,9 +82,10 @@ class Host:
         return [v for v, pool in ((4, self.config.ipv4), (6, self.config.ipv6)) if pool is not None]
 
     @property
-    def backend(self) -> str:
-        """The backend of the config."""
-        return "udp" if self.config is None else self.config.backend.type
+    def in_process(self) -> bool:
+        """Whether the node would move the packets itself; as long as there is no config, the default backend does."""
+        kind = BACKENDS.get(DEFAULT_BACKEND if self.config is None else self.config.backend.type)
+        return kind is not None and kind.in_process
 
     @property
     def port(self) -> int:
@@ -122,9 +122,9 @@ def examine(options: NodeOptions, store_options: StoreOptions) -> list[Finding]:
         interface = netdev.external_interface(options.iface, options.public_ip, _own_devices(options))
     except NodeError as error:
         findings.append(Finding("FAIL", "interface", str(error), "see --iface and --public-ip"))
-    host = Host(options, config, refused, interface, _ask_node(options))
-    for check in _CHECKS if host.backend == "udp" else _CHECKS_OF_ANY_BACKEND:
-        findings += check(host)
+    subject = Subject(options, config, refused, interface, _ask_node(options))
+    for check in _CHECKS if subject.in_process else _CHECKS_OF_ANY_BACKEND:
+        findings += check(subject)
     return findings
 
 
@@ -172,11 +172,10 @@ def _ask_node(options: NodeOptions) -> Mapping[str, str] | None:
     return {str(what): str(difference) for what, difference in answer["differences"].items()}
 
 
-def _check_kernel(host: Host) -> Iterator[Finding]:
+def _check_kernel(subject: Subject) -> Iterator[Finding]:
     release = platform.release()
     numbers = tuple(int(part) for part in release.split("-")[0].split(".")[:3] if part.isdecimal())
-    first, sound = _SPOILING_KERNELS
-    if first <= numbers < sound and "gso" not in host.options.no_offload:
+    if "gso" not in subject.options.no_offload and _spoils_segments(subject.options.engine, release):
         text = f"Linux {release} spoils segmented sends, so the node does without gso, slower"
         yield Finding("WARN", "kernel", text, "7.1.5 and newer are sound")
     elif numbers >= _OLDEST_KERNEL:
@@ -185,7 +184,16 @@ def _check_kernel(host: Host) -> Iterator[Finding]:
         yield Finding("WARN", "kernel", f"Linux {release} cannot segment UDP", "4.18 or newer forwards much faster")
 
 
-def _check_capabilities(_host: Host) -> Iterator[Finding]:
+def _spoils_segments(engine: str, release: str) -> bool:
+    """Whether the engine knows that of the kernel; one that cannot be loaded says so in a check of its own."""
+    try:
+        from dataplane.engines.native import spoils_segments
+    except ImportError:
+        return False
+    return engine == "native" and spoils_segments(release)
+
+
+def _check_capabilities(_host: Subject) -> Iterator[Finding]:
     effective = 0
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapEff:"):
@@ -198,7 +206,7 @@ def _check_capabilities(_host: Host) -> Iterator[Finding]:
         yield Finding("OK", "privilege", " and ".join(_CAPABILITIES))
 
 
-def _check_tun(_host: Host) -> Iterator[Finding]:
+def _check_tun(_host: Subject) -> Iterator[Finding]:
     try:
         os.close(os.open(CLONE_DEVICE, os.O_RDWR))
         yield Finding("OK", "tun", f"{CLONE_DEVICE} can be opened")
@@ -212,78 +220,80 @@ def _check_tun(_host: Host) -> Iterator[Finding]:
 _NO_ENGINE = "install udplane anew with what that engine needs at hand; --engine python always works"
 
 
-def _check_engine(host: Host) -> Iterator[Finding]:
+def _check_engine(subject: Subject) -> Iterator[Finding]:
     try:
-        load_engine(host.options.engine, EngineConfig(None, None, 1280))
-        yield Finding("OK", "engine", f"{host.options.engine} loads")
+        load_engine(subject.options.engine, EngineConfig(None, None, 1280))
+        yield Finding("OK", "engine", f"{subject.options.engine} loads")
     except UdplaneError as error:
         yield Finding("FAIL", "engine", str(error), _NO_ENGINE)
 
 
-def _check_mtu(host: Host) -> Iterator[Finding]:
-    if host.interface is None:
+def _check_mtu(subject: Subject) -> Iterator[Finding]:
+    if subject.interface is None:
         return
-    inner = host.interface.mtu - ENCAP_OVERHEAD[host.interface.address.version]
-    least = max(MINIMUM_MTU[version] for version in host.versions)
-    text = f"{host.interface.name} carries {host.interface.mtu}, which leaves {inner} for pods"
+    inner = subject.interface.mtu - ENCAP_OVERHEAD[subject.interface.address.version]
+    least = max(MINIMUM_MTU[version] for version in subject.versions)
+    text = f"{subject.interface.name} carries {subject.interface.mtu}, which leaves {inner} for pods"
     if inner < least:
-        remedy = f"raise it: ip link set {host.interface.name} mtu {least + host.interface.mtu - inner}"
+        remedy = f"raise it: ip link set {subject.interface.name} mtu {least + subject.interface.mtu - inner}"
         yield Finding("FAIL", "mtu", f"{text}; {least} are needed", remedy)
     else:
-        yield Finding("OK", "mtu", f"{text}; underlay address {host.interface.address}")
+        yield Finding("OK", "mtu", f"{text}; underlay address {subject.interface.address}")
 
 
-def _check_port(host: Host) -> Iterator[Finding]:
+def _check_port(subject: Subject) -> Iterator[Finding]:
     """A free port, or one that the running node holds."""
-    if host.interface is None:
+    if subject.interface is None:
         return
-    family = socket.AF_INET6 if host.interface.address.version == 6 else socket.AF_INET
+    family = socket.AF_INET6 if subject.interface.address.version == 6 else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
         try:
-            sock.bind((str(host.interface.address), host.port))
+            sock.bind((str(subject.interface.address), subject.port))
             busy = False
         except OSError:
             busy = True
-    where = f"UDP port {host.port} of {host.interface.address}"
-    if busy and not host.running:
-        remedy = f"find who has it: ss -ulnp sport = :{host.port}; or set another Port in the Backend of the config"
+    where = f"UDP port {subject.port} of {subject.interface.address}"
+    if busy and not subject.running:
+        remedy = f"find who has it: ss -ulnp sport = :{subject.port}; or set another Port in the Backend of the config"
         yield Finding("FAIL", "port", f"{where} is taken", remedy)
     else:
         yield Finding("OK", "port", f"{where} is {'held by the node' if busy else 'free'}")
 
 
-def _check_set_up(host: Host) -> Iterator[Finding]:
+def _check_set_up(subject: Subject) -> Iterator[Finding]:
     """What a running node has set up, compared anew with the host; before the start, what it will turn on."""
-    if host.differences is None:
-        for version in host.versions:
+    if subject.differences is None:
+        for version in subject.versions:
             state = "is" if netdev.forwarding_enabled(version) else "is not yet, the node turns it on,"
             yield Finding("OK", "forwarding", f"IPv{version} {state} forwarded")
         return
-    found = {what: difference for what, difference in host.differences.items() if difference}
+    found = {what: difference for what, difference in subject.differences.items() if difference}
     for what, difference in found.items():
-        remedy = f"the node puts back what it can within {host.options.iptables_resync} s; its log says what it cannot"
+        remedy = (
+            f"the node puts back what it can within {subject.options.iptables_resync} s; its log says what it cannot"
+        )
         yield Finding("FAIL", "host", f"{what} {difference}", remedy)
     if not found:
-        yield Finding("OK", "host", f"all {len(host.differences)} things that the node set up are in place")
+        yield Finding("OK", "host", f"all {len(subject.differences)} things that the node set up are in place")
 
 
-def _check_reverse_path(host: Host) -> Iterator[Finding]:
+def _check_reverse_path(subject: Subject) -> Iterator[Finding]:
     """Strict filtering on the external interface drops datagrams that come in another way than answers go."""
-    if host.interface is None or host.interface.address.version != 4:
+    if subject.interface is None or subject.interface.address.version != 4:
         return
-    values = [netdev.read_sysctl(f"ipv4/conf/{name}/rp_filter") for name in ("all", host.interface.name)]
+    values = [netdev.read_sysctl(f"ipv4/conf/{name}/rp_filter") for name in ("all", subject.interface.name)]
     if "1" in values and "2" not in values:
-        remedy = f"if peers use several ways to this host: sysctl -w net.ipv4.conf.{host.interface.name}.rp_filter=2"
-        yield Finding("WARN", "rp_filter", f"{host.interface.name} takes packets only from where answers go", remedy)
+        remedy = f"if peers use several ways to this host: sysctl -w net.ipv4.conf.{subject.interface.name}.rp_filter=2"
+        yield Finding("WARN", "rp_filter", f"{subject.interface.name} takes packets only from where answers go", remedy)
     else:
-        yield Finding("OK", "rp_filter", f"{host.interface.name} is not strict about sources")
+        yield Finding("OK", "rp_filter", f"{subject.interface.name} is not strict about sources")
 
 
-def _check_rules(host: Host) -> Iterator[Finding]:
-    if host.options.firewall == "none":
+def _check_rules(subject: Subject) -> Iterator[Finding]:
+    if subject.options.firewall == "none":
         yield Finding("WARN", "rules", firewall.WITHOUT_RULES, "leave --firewall none out where nft or iptables work")
         return
-    choice = "" if host.options.firewall == "auto" else host.options.firewall
+    choice = "" if subject.options.firewall == "auto" else subject.options.firewall
     managers = firewall.managers(try_iptables=choice == "iptables")
     usable = [manager.name for manager in managers if manager.name.startswith(choice)]
     if not usable:
@@ -296,28 +306,28 @@ def _check_rules(host: Host) -> Iterator[Finding]:
         if chain["policy"] == "drop" and (chain["table"], chain["name"]) != ("filter", "FORWARD"):
             text = f"nftables chain {chain['family']} {chain['table']} {chain['name']} drops what it does not know"
             yield Finding("WARN", "rules", text, "accept forwarded traffic of the pod network in that chain")
-    if any(firewall.iptables_that_drops(version) for version in host.versions) and len(usable) > 1:
+    if any(firewall.iptables_that_drops(version) for version in subject.versions) and len(usable) > 1:
         yield Finding("OK", "rules", "iptables' FORWARD policy is DROP; the node puts its rules there")
 
 
-def _check_networks(host: Host) -> Iterator[Finding]:
+def _check_networks(subject: Subject) -> Iterator[Finding]:
     """The pod network must not hide the underlay: peers' datagrams would go into the tunnel, round and round."""
-    if host.config is None or host.interface is None:
+    if subject.config is None or subject.interface is None:
         return
     try:
-        check_underlay(host.config, (*map(host.interface.address_of, (4, 6)), host.options.public_ip))
+        check_underlay(subject.config, (*map(subject.interface.address_of, (4, 6)), subject.options.public_ip))
     except ConfigError as error:
         yield Finding("FAIL", "network", str(error), "see `udplane config set`")
         return
-    for refusal in host.refused:
+    for refusal in subject.refused:
         remedy = "correct or delete the lease in the store"
         yield Finding("WARN", "leases", f"the nodes ignore {refusal.lease}: {refusal.reason}", remedy)
-    if not host.refused:
-        networks = " and ".join(str(pool.network) for pool in host.config.pools)
+    if not subject.refused:
+        networks = " and ".join(str(pool.network) for pool in subject.config.pools)
         yield Finding("OK", "network", f"{networks} does not touch the underlay")
 
 
-def _check_receive_buffer(_host: Host) -> Iterator[Finding]:
+def _check_receive_buffer(_host: Subject) -> Iterator[Finding]:
     """Root may exceed rmem_max; in a user namespace it is the limit, where it can be seen at all."""
     try:
         limit = int(Path("/proc/sys/net/core/rmem_max").read_text())
@@ -328,7 +338,7 @@ def _check_receive_buffer(_host: Host) -> Iterator[Finding]:
         yield Finding("WARN", "buffers", f"receive buffers end at {limit} bytes; bursts are lost sooner", remedy)
 
 
-_CHECKS_OF_ANY_BACKEND: tuple[Callable[[Host], Iterator[Finding]], ...] = (
+_CHECKS_OF_ANY_BACKEND: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     _check_kernel,
     _check_capabilities,
     _check_set_up,

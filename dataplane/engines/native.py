@@ -252,6 +252,11 @@ def _check(status: int) -> int:
     return status
 
 
+def spoils_segments(release: str) -> bool:
+    """Whether the kernel of this release (uname(2)) is known to spoil datagrams that it cuts itself (`gso`)."""
+    return bool(lib.dp_kernel_spoils_segments(release.encode(errors="replace")))
+
+
 def fragments(packet: bytes, mtu: int) -> bytes:
     """All fragments that the loop makes of a packet, one behind the other; none when it may not or cannot be cut."""
     place = bytearray(10 * len(packet))  # of 8 bytes of data each, behind 60 of header

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import TypeVar
 
+from dataplane.addresses import OneFamily
 from dataplane.errors import ConfigError
 from dataplane.flags import add_flags, read_flags
 from dataplane.flanneld.goflags import flags_of
@@ -40,8 +40,6 @@ _NODE_FIELDS = (
     "ip_masq_fully_random_disable",
     "iptables_forward_rules",
 )
-
-_Address = TypeVar("_Address", IPv4Address, IPv6Address)
 
 
 def without_effect(flannel: FlanneldOptions, environment: Mapping[str, str]) -> list[str]:
@@ -127,7 +125,7 @@ def _host(endpoint: str) -> str:
     return endpoint.strip().rpartition("://")[2].rstrip("/")
 
 
-def _address(name: str, text: str, kind: type[_Address]) -> _Address | None:
+def _address(name: str, text: str, kind: type[OneFamily]) -> OneFamily | None:
     try:
         return kind(text) if text else None
     except ValueError as error:

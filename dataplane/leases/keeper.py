@@ -51,7 +51,7 @@ class State(enum.Enum):
     LOST = "lost"
 
 
-class Event(enum.Enum):
+class Incident(enum.Enum):
     """What can happen to a lease."""
 
     GRANTED = "granted"  # acquired, renewed, or seen in the store with another expiry
@@ -62,30 +62,30 @@ class Event(enum.Enum):
     RESTARTED = "restarted"  # the node gave up the lost subnets and wants others
 
 
-TRANSITIONS: dict[State, dict[Event, State]] = {
+TRANSITIONS: dict[State, dict[Incident, State]] = {
     State.ACQUIRING: {
-        Event.GRANTED: State.HELD,
-        Event.FAILED: State.ACQUIRING,
+        Incident.GRANTED: State.HELD,
+        Incident.FAILED: State.ACQUIRING,
     },
     State.HELD: {
-        Event.GRANTED: State.HELD,
-        Event.DUE: State.RENEWING,
-        Event.TIMED_OUT: State.EXPIRED,
-        Event.REVOKED: State.LOST,
+        Incident.GRANTED: State.HELD,
+        Incident.DUE: State.RENEWING,
+        Incident.TIMED_OUT: State.EXPIRED,
+        Incident.REVOKED: State.LOST,
     },
     State.RENEWING: {
-        Event.GRANTED: State.HELD,
-        Event.FAILED: State.RENEWING,
-        Event.TIMED_OUT: State.EXPIRED,
-        Event.REVOKED: State.LOST,
+        Incident.GRANTED: State.HELD,
+        Incident.FAILED: State.RENEWING,
+        Incident.TIMED_OUT: State.EXPIRED,
+        Incident.REVOKED: State.LOST,
     },
     State.EXPIRED: {
-        Event.GRANTED: State.HELD,
-        Event.FAILED: State.EXPIRED,
-        Event.REVOKED: State.LOST,
+        Incident.GRANTED: State.HELD,
+        Incident.FAILED: State.EXPIRED,
+        Incident.REVOKED: State.LOST,
     },
     State.LOST: {
-        Event.RESTARTED: State.ACQUIRING,
+        Incident.RESTARTED: State.ACQUIRING,
     },
 }
 
@@ -138,10 +138,10 @@ class LeaseKeeper:
     def next_step(self, now: float) -> Step:
         """What to do and when, given that it is `now`; moves on if the time to renew or the expiry has passed."""
         expires = self.lease.expires if self.lease is not None else None
-        if expires is not None and now >= expires and Event.TIMED_OUT in TRANSITIONS[self.state]:
-            self._move(Event.TIMED_OUT)
+        if expires is not None and now >= expires and Incident.TIMED_OUT in TRANSITIONS[self.state]:
+            self._move(Incident.TIMED_OUT)
         if self.state is State.HELD and self._renew_at is not None and now >= self._renew_at:
-            self._move(Event.DUE)
+            self._move(Incident.DUE)
         action = _ACTIONS[self.state]
         if action is Action.STOP:
             return Step(action, None)
@@ -157,7 +157,7 @@ class LeaseKeeper:
         if self.state is State.EXPIRED and self.lease is not None and lease.subnets != self.lease.subnets:
             self.revoked(f"the lease of {self.lease.subnets} expired and the subnet is another node's now")
             return
-        self._move(Event.GRANTED)
+        self._move(Incident.GRANTED)
         self.lease = lease
         self.reason = ""
         if now - self._rival_since >= RIVAL_SECONDS:
@@ -169,7 +169,7 @@ class LeaseKeeper:
 
     def failed(self, reason: str, now: float) -> None:
         """The last ACQUIRE or RENEW did not work, for a reason that may pass."""
-        self._move(Event.FAILED)
+        self._move(Incident.FAILED)
         self.reason = reason
         delay = min(_FIRST_RETRY_SECONDS * 2.0 ** min(self._failures, 16), _LAST_RETRY_SECONDS)
         self._failures += 1
@@ -177,12 +177,12 @@ class LeaseKeeper:
 
     def revoked(self, reason: str) -> None:
         """The store refused to renew the lease, because it is gone or somebody else's."""
-        self._move(Event.REVOKED)
+        self._move(Incident.REVOKED)
         self.reason = reason
 
     def observed(self, seen: Lease | None, now: float) -> None:
         """The watch shows `seen` under the key of the node's own lease, or None: nothing is there any more."""
-        if self.lease is None or Event.REVOKED not in TRANSITIONS[self.state]:
+        if self.lease is None or Incident.REVOKED not in TRANSITIONS[self.state]:
             return
         if seen is not None and seen.attrs.same_node(self.lease.attrs):
             if seen.expires != self.lease.expires:
@@ -207,10 +207,10 @@ class LeaseKeeper:
 
     def restarted(self) -> None:
         """The node has taken down what used the lost subnets and wants a lease again."""
-        self._move(Event.RESTARTED)
+        self._move(Incident.RESTARTED)
         self.lease, self._failures, self._retry_at = None, 0, None
 
-    def _move(self, event: Event) -> None:
+    def _move(self, event: Incident) -> None:
         successor = TRANSITIONS[self.state].get(event)
         if successor is None:
             raise AssertionError(f"a lease that is {self.state.value} cannot be {event.value}")

@@ -20,13 +20,11 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TypeVar, cast
+from typing import cast
 
-from dataplane.addresses import Address, Network
+from dataplane.addresses import Address, Network, OneFamily
 from dataplane.errors import ConfigError
 from dataplane.leases import gojson
-
-_Address = TypeVar("_Address", IPv4Address, IPv6Address)
 
 _KEY = re.compile(r"([0-9.]+)-([0-9]+)(?:&([0-9a-f:.]+)-([0-9]+))?", re.ASCII)
 _ABSENT_IPV4 = "0.0.0.0-0"  # what Go prints for the subnet of a node without IPv4
@@ -148,7 +146,7 @@ class LeaseAttrs:
         return attrs
 
 
-def _address(source: gojson.Object, key: str, family: type[_Address]) -> _Address | None:
+def _address(source: gojson.Object, key: str, family: type[OneFamily]) -> OneFamily | None:
     text = gojson.string(source, key, "")
     try:
         address = family(text) if text else family(0)

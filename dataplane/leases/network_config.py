@@ -34,6 +34,9 @@ from dataplane.errors import ConfigError
 from dataplane.leases import gojson
 from dataplane.leases.lease import Subnets
 
+DEFAULT_BACKEND = "udp"
+"""The type of a network config that names none."""
+
 _CIDR = re.compile(r"[0-9a-fA-F:.]+/[0-9]{1,3}", re.ASCII)
 
 _Network = TypeVar("_Network", IPv4Network, IPv6Network)
@@ -164,9 +167,9 @@ def _within(pool: SubnetPool[_Network] | None, subnet: _Network | None) -> bool:
 
 def _parse_backend(source: gojson.Object) -> BackendConfig:
     options = gojson.subobject(source, "Backend")
-    name = gojson.string(options, "Type", "udp").lower()
+    name = gojson.string(options, "Type", DEFAULT_BACKEND).lower()
     others = {key: value for key, value in options.items() if key.casefold() != "type"}
-    return BackendConfig(name or "udp", others)
+    return BackendConfig(name or DEFAULT_BACKEND, others)
 
 
 def _parse_pool(source: gojson.Object, family: _Family, kind: type[_Network]) -> SubnetPool[_Network]:

@@ -1,7 +1,7 @@
 """The node as a member of its cluster: it keeps its lease and follows everybody else's.
 
 `LeaseKeeper` decides when to do what, the store does it, `LeaseTable` turns what the store reports into changes; this
-module is the wiring between them, and tells the node's host side (`Host`) what to make of it. It goes on through
+module is the wiring between them, and tells the node's host side (`HostSide`) what to make of it. It goes on through
 everything that can happen to a store or a lease:
 
 - store out of reach: said once; peers stay as they are known, the watch and the renewal keep trying
@@ -36,7 +36,7 @@ _LOGGED_ONE_BY_ONE = 20
 """Changes that come together and are still worth a line each."""
 
 
-class Host(Protocol):
+class HostSide(Protocol):
     """What changes on the host when leases change."""
 
     async def take_up(self, lease: Lease) -> None:
@@ -59,7 +59,7 @@ class Membership:
     def __init__(
         self,
         store: Store,
-        host: Host,
+        host: HostSide,
         gate: LeaseGate,
         request: Callable[[Subnets | None], AcquireRequest],
         renew_margin: float,

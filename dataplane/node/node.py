@@ -210,7 +210,7 @@ class Node:
 
     async def _seed_config(self) -> None:
         path = self._options.net_config_path
-        if path and not self._options.store.startswith("kube:"):
+        if path:
             text = await asyncio.to_thread(_read_config, Path(path))
             await self._store.set_network_config(text, only_if_absent=True)
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from dataplane.options import NodeOptions
 from dataplane.stores.base import StoreOptions
+from dataplane.stores.registry import file_of
 
 CAP_DAC_OVERRIDE, CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_NICE = 1, 10, 12, 13, 23
 
@@ -72,14 +73,8 @@ def _files(options: NodeOptions, store_options: StoreOptions) -> Iterator[Path]:
     """The files that flags name."""
     yield from (options.subnet_file, options.run_dir)
     stored = [store_options.etcd_certfile, store_options.etcd_keyfile, store_options.etcd_cafile]
-    named = [*stored, store_options.kubeconfig_file, options.net_config_path, _location(options.store)]
+    named = [*stored, store_options.kubeconfig_file, options.net_config_path, file_of(options.store)]
     yield from (Path(name).absolute() for name in named if name)
-
-
-def _location(store: str) -> str:
-    """The path in a store's URL, if it has one."""
-    scheme, _, location = store.partition(":")
-    return location if scheme in ("sqlite", "static") else ""
 
 
 def _is_of_another_user(path: Path) -> bool:

@@ -5,15 +5,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address, ip_network
-from typing import Any, TypeVar
+from typing import Any
 
+from dataplane.addresses import OneFamily
 from dataplane.errors import ConfigError
 from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
 from dataplane.leases.network_config import NetworkConfig
 
 _PREFIX = re.compile(r"(?:[a-z0-9_-]+\.)+[a-z0-9_-]+/(?:[a-z0-9_-]+-)?", re.ASCII)
-
-_Address = TypeVar("_Address", IPv4Address, IPv6Address)
 
 
 def complete_prefix(prefix: str) -> str:
@@ -65,11 +64,11 @@ class NodeReader:
             named |= {"backend-v6-data": attrs.backend_v6_data or "null", "public-ipv6": str(attrs.public_ipv6)}
         return {self._prefix + name: value for name, value in named.items()}
 
-    def _imposed(self, annotations: Mapping[str, str], name: str, kind: type[_Address]) -> _Address | None:
+    def _imposed(self, annotations: Mapping[str, str], name: str, kind: type[OneFamily]) -> OneFamily | None:
         overwrite = self._address(annotations, f"{name}-overwrite", kind)
         return overwrite or self._address(annotations, f"node-{name}", kind)
 
-    def _address(self, annotations: Mapping[str, str], name: str, kind: type[_Address]) -> _Address | None:
+    def _address(self, annotations: Mapping[str, str], name: str, kind: type[OneFamily]) -> OneFamily | None:
         text = annotations.get(self._prefix + name, "")
         try:
             address = kind(text) if text else kind(0)

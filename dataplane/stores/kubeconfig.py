@@ -3,8 +3,8 @@
 A pod finds the server in its environment, and a token and the cluster's CA in files that the kubelet keeps
 fresh; the token is read again for each request, since it rotates.
 
-A kubeconfig is YAML, read by `plain_yaml`, or JSON. Tokens, token files and client certificates are understood;
-a user that needs a helper program is refused.
+A kubeconfig is YAML, for which PyYAML has to be there, or JSON. Tokens, token files and client certificates are
+understood; a user that needs a helper program is refused.
 """
 
 import base64
@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 
 from dataplane.errors import ConfigError, UsageError
 from dataplane.stores.http import Endpoint, tls_context
-from dataplane.stores.plain_yaml import parse_yaml
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +79,7 @@ def from_kubeconfig(path: Path, url: str = "") -> ApiServer:
     """
     try:
         text = path.read_text()
-        document = json.loads(text) if text.lstrip().startswith("{") else parse_yaml(text)
+        document = json.loads(text) if text.lstrip().startswith("{") else _parse_yaml(text)
         context = _named(document, "context", str(document["current-context"]))
         cluster = _named(document, "cluster", str(context["cluster"]))
         user = _named(document, "user", str(context["user"]))
@@ -93,6 +92,18 @@ def from_kubeconfig(path: Path, url: str = "") -> ApiServer:
         ) from error
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ConfigError(f"the kubeconfig {path} is not complete ({error}); {_CONVERT}") from error
+
+
+def _parse_yaml(text: str) -> Any:
+    """A document of YAML, with numbers and words like `true` as text."""
+    try:
+        import yaml
+    except ImportError as error:
+        raise ConfigError(f"PyYAML is not here to read it: pip install 'udplane[kube]'; or {_CONVERT}") from error
+    try:
+        return yaml.load(text, Loader=yaml.BaseLoader)  # makes texts, lists and dicts, nothing else
+    except yaml.YAMLError as error:
+        raise ConfigError(f"it is not YAML: {error}") from error
 
 
 def _named(document: Any, kind: str, name: str) -> dict[str, Any]:

@@ -27,9 +27,9 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from dataplane.addresses import Address, trouble_with_host
+from dataplane.addresses import Address, OneFamily, trouble_with_host
 from dataplane.errors import ConfigError, LeaseError, LeaseLostError, StoreError, UsageError
 from dataplane.leases import gojson
 from dataplane.leases.allocation import own_lease
@@ -40,8 +40,6 @@ from dataplane.stores.polling import watch_by_polling
 
 _MAX_BYTES = 16 * 1024 * 1024
 _PEER_KEYS = {"node", "public-ip", "public-ipv6", "subnets", "backend-type", "backend-data"}
-
-_Address = TypeVar("_Address", IPv4Address, IPv6Address)
 
 
 def create(scheme: str, location: str, options: StoreOptions) -> "StaticStore":
@@ -219,7 +217,7 @@ def _refuse_overlaps(leases: tuple[Lease, ...]) -> None:
             owners[address] = lease
 
 
-def _parse_address(table: dict[str, Any], key: str, kind: type[_Address], name: str) -> _Address | None:
+def _parse_address(table: dict[str, Any], key: str, kind: type[OneFamily], name: str) -> OneFamily | None:
     text = _text(table, key, name)
     try:
         address = kind(text) if text else None

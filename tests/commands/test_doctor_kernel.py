@@ -9,6 +9,8 @@ from dataplane.commands.doctor import examine
 from dataplane.options import NodeOptions
 from dataplane.stores.base import StoreOptions
 
+pytest.importorskip("dataplane.engines.native", reason="the C extension is not built")
+
 
 @pytest.mark.parametrize(
     ("release", "level", "words"),
@@ -23,7 +25,7 @@ from dataplane.stores.base import StoreOptions
 )
 def test_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str, level: str, words: str) -> None:
     monkeypatch.setattr(platform, "release", lambda: release)
-    options = NodeOptions(store=f"sqlite:{tmp_path}/store.db", engine="python", run_dir=tmp_path)
+    options = NodeOptions(store=f"sqlite:{tmp_path}/store.db", engine="native", run_dir=tmp_path)
     (finding,) = (f for f in examine(options, StoreOptions()) if f.check == "kernel")
     assert finding.level == level
     assert words in finding.text

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataplane.leases.keeper import TRANSITIONS, Action, Event, LeaseKeeper, State, Step
+from dataplane.leases.keeper import TRANSITIONS, Action, Incident, LeaseKeeper, State, Step
 from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
 
 DAY, HOUR = 86400.0, 3600.0
@@ -150,7 +150,7 @@ def test_what_the_watch_says_does_not_matter_without_a_lease() -> None:
 
 def test_every_state_can_be_left_and_every_event_happens_somewhere() -> None:
     assert TRANSITIONS.keys() == set(State)
-    assert {event for events in TRANSITIONS.values() for event in events} == set(Event)
+    assert {event for events in TRANSITIONS.values() for event in events} == set(Incident)
     assert all(TRANSITIONS.values())
 
 
