@@ -16,10 +16,10 @@ from cni.lib import device_records, ipam, links, ownership, sysfs, verify
 from cni.lib.device_records import Record
 from cni.lib.errors import CniError, describe
 from cni.lib.gojson import JsonTypeError
-from cni.lib.kept_routes import KeptConfiguration
+from cni.lib.kept_configuration import KeptConfiguration
 from cni.lib.lean import os
 from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute, attribute_text, attribute_u32
-from cni.lib.netns import OWN_NETNS, Netns, open_netns, open_netns_if_present
+from cni.lib.netns import OWN_NETNS, Netns, NetnsLock, open_netns, open_netns_if_present
 from cni.lib.rollback import Attempts, Rollback
 from cni.lib.skel import Attachment, Call, Plugin, main
 from cni.lib.store import same_file
@@ -91,11 +91,11 @@ class Config:
 
 
 def _find_by_mac(host: NetlinkSocket, text: str) -> links.Link:
-    mac = links.parse_mac(text)
+    mac = links.parse_mac(text, links.HARDWARE_ADDRESS_BYTES)
     if mac is None:
         raise CniError(f'failed to parse MAC address "{text}": address {text}: invalid MAC address')
     for link in links.list_links(host):
-        if link.attributes.get(links.IFLA_ADDRESS) == mac:
+        if link.address == mac:
             return link
     raise CniError("failed to find physical interface")
 
@@ -113,7 +113,7 @@ def add(call: Call) -> Result:
     result.interfaces = [Interface(call.ifname, sandbox=call.netns)]
     with Rollback() as rollback:
         if in_kernel:
-            with NetlinkSocket() as host:
+            with NetlinkSocket() as host, NetnsLock():
                 device = config.find(host)
                 result.interfaces = [_move_in(call, host, device, netns, rollback)]
         if in_kernel and ipam.ipam_type(call):
@@ -153,19 +153,27 @@ def _move_in(call: Call, host: NetlinkSocket, device: links.Link, netns: Netns, 
 
 def _undo_move(call: Call, device: links.Link, netns: Netns, former: KeptConfiguration) -> None:
     """Bring the device back as it was before the ADD; it may not have left, or only in part."""
-    with netns.netlink() as inside:
-        for name in (call.ifname, device.name):
-            link = links.find_link(inside, name)
-            if link is not None and (link.kind, link.mac) == (device.kind, device.mac):
-                _give_back(inside, link, device.name)
-    with NetlinkSocket() as host:
+    with NetlinkSocket() as host, NetnsLock():
+        still_here = links.find_link(host, index=device.index)
+        if still_here is None or still_here.name != device.name:
+            with netns.netlink() as inside:
+                for name in (call.ifname, device.name):
+                    link = links.find_link(inside, name)
+                    if link is not None and (link.kind, link.mac) == (device.kind, device.mac):
+                        _give_back(inside, link, device.name)
         back = links.find_link(host, device.name)
-        if back is None:
-            return
-        up = links.IFF_UP if device.up else 0
-        alias = attribute_text(links.IFLA_IFALIAS, ownership.alias(device))
-        links.set_link(host, back.index, alias, flags=up, change=links.IFF_UP)
-        former.restore(host, back.index, with_routes=device.up)
+        if back is not None:
+            _restore(host, back, device, former)
+
+
+def _restore(host: NetlinkSocket, back: links.Link, device: links.Link, former: KeptConfiguration) -> None:
+    """Give a device that is back on the node what it had there."""
+    if device.master and not back.master:
+        links.set_link(host, back.index, attribute_u32(links.IFLA_MASTER, device.master))
+    up = links.IFF_UP if device.up else 0
+    alias = attribute_text(links.IFLA_IFALIAS, ownership.alias(device))
+    links.set_link(host, back.index, alias, flags=up, change=links.IFF_UP)
+    former.restore(host, back.index, with_routes=device.up)
 
 
 def _give_back(inside: NetlinkSocket, link: links.Link, name: str) -> None:
@@ -198,26 +206,43 @@ def delete(call: Call) -> None:
 
 def _take_recorded(owner: str, netns_path: str = "") -> None:
     """Give the device back that an attachment got, wherever it is by now, and forget whose it was."""
-    record = device_records.of_owner(owner)
-    if record is not None:
-        _bring_home(record, netns_path)
-    device_records.forget(owner)
+    with NetnsLock():
+        record = device_records.of_owner(owner)
+        if record is not None:
+            _bring_home(record, netns_path)
+        device_records.forget(owner)
 
 
 def _bring_home(record: Record, netns_path: str) -> None:
-    for path in {netns_path, record.netns_path}:
+    """From the pod, if it is there; on the node, under its own name again, if the kernel has put it back.
+
+    What has lost its alias is taken last: it might be another pod's.
+    """
+    paths = {netns_path, record.netns_path}
+    if not _take_from(paths, record, _with_alias) and not _rename_at_home(record):
+        _take_from(paths, record, _bare)
+
+
+def _take_from(paths: set[str], record: Record, find: Callable[[NetlinkSocket, Record], list[links.Link]]) -> bool:
+    """Give back what `find` finds in the namespaces of these paths; gives whether there was any."""
+    found = False
+    for path in paths:
         netns = open_netns_if_present(path)
         if netns is not None and not netns.is_own():
             with netns.netlink() as inside:
-                for link in _with_alias(inside, record) or _bare(inside, record):
+                for link in find(inside, record):
                     _give_back(inside, link, record.device)
-    _rename_at_home(record)
+                    found = True
+    return found
 
 
 def _with_alias(netlink: NetlinkSocket, record: Record) -> list[links.Link]:
     """The link of the record's alias and kind. Only one: who controls a pod can write aliases, too."""
-    named = [link for link in links.list_links(netlink) if ownership.alias(link) == record.device]
-    return [link for link in named if link.kind == record.kind][:1]
+    return [link for link in links.list_links(netlink) if _is_named(link, record)][:1]
+
+
+def _is_named(link: links.Link, record: Record) -> bool:
+    return (ownership.alias(link), link.kind) == (record.device, record.kind)
 
 
 def _bare(inside: NetlinkSocket, record: Record) -> list[links.Link]:
@@ -227,34 +252,61 @@ def _bare(inside: NetlinkSocket, record: Record) -> list[links.Link]:
     return [link] if link is not None and is_device and not ownership.alias(link) else []
 
 
-def _rename_at_home(record: Record) -> None:
-    """A device that the kernel has put back, when the pod's namespace went, has its name there and its alias still."""
+def _rename_at_home(record: Record) -> bool:
+    """Give the device its name that the kernel has put back, when the pod's namespace went; its alias is there still.
+
+    Gives whether the node has a device of that name by now. The kernel puts a device back switched off, under the name
+    that it had in the pod; what is neither so called nor off has its alias from somebody else. Raises CniError if
+    another one has the name.
+    """
     with NetlinkSocket() as host:
-        for link in _with_alias(host, record):
-            if link.name != record.device:
-                links.set_down(host, link.index)
-            links.set_link(host, link.index, attribute_text(links.IFLA_IFNAME, record.device), NO_ALIAS)
+        home = links.find_link(host, record.device)
+        named = [link for link in links.list_links(host) if _is_named(link, record)]
+        if home is not None and home.index in [one.index for one in named]:
+            links.set_link(host, home.index, NO_ALIAS)
+            return True
+        back = [one for one in named if one.name == record.ifname] or [one for one in named if not one.up]
+        if back and home is not None:
+            raise CniError(f'failed to give "{back[0].name}" its name "{record.device}" on the node: file exists')
+        if back:
+            links.set_down(host, back[0].index)
+            links.set_link(host, back[0].index, attribute_text(links.IFLA_IFNAME, record.device), NO_ALIAS)
+        return bool(back) or home is not None
 
 
 def _take_unrecorded(call: Call) -> None:
     """Give back what an official plugin has moved: its alias is the name, and no record says who has it here.
 
-    A result of the ADD has to tell of it, where there is one.
+    The result of the ADD has to tell of it, or, where there is none, the configuration.
     """
     netns = open_netns_if_present(call.netns)
     if netns is None:
         return
-    with netns.netlink() as inside:
+    with netns.netlink() as inside, NetnsLock():
         link = links.find_link(inside, call.ifname)
         if link is None or not device_records.is_device_name(ownership.alias(link)):
             return
         name = ownership.alias(link)
-        previous = call.prev_result_if_any()
-        interfaces = previous.interfaces if previous else []
-        told = any((one.name, one.mac.lower()) == (link.name, link.mac) for one in interfaces if one.sandbox)
         record = device_records.of_device(name)
-        if (told or previous is None) and not (record and _leads_to(record.netns_path, netns)):
+        if _is_told_of(call, link) and not (record and _leads_to(record.netns_path, netns)):
             _give_back(inside, link, name)
+
+
+def _is_told_of(call: Call, link: links.Link) -> bool:
+    """Whether a link in the pod is the one that the ADD's result names, or the configuration.
+
+    What is configured by its place on a bus cannot be compared.
+    """
+    previous = call.prev_result_if_any()
+    if previous is not None:
+        return any((one.name, one.mac.lower()) == (link.name, link.mac) for one in previous.interfaces if one.sandbox)
+    try:
+        config = Config(call)
+    except CniError:
+        return False
+    if config.device:
+        return config.device in (ownership.alias(link), *link.alternative_names)
+    return not config.hwaddr or links.parse_mac(config.hwaddr, links.HARDWARE_ADDRESS_BYTES) == link.address
 
 
 def _leads_to(path: str, netns: Netns) -> bool:

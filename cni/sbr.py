@@ -160,7 +160,7 @@ def _take(inside: NetlinkSocket, route: KeptRoute, rollback: Rollback) -> None:
         kept_routes.take(inside, route, addresses.RT_TABLE_MAIN)
     except NetlinkError as error:
         raise CniError(f"Failed to delete route: {error}") from error
-    rollback.push(lambda: kept_routes.put(inside, route, addresses.RT_TABLE_MAIN))
+    rollback.push(lambda: kept_routes.put_back(inside, route, addresses.RT_TABLE_MAIN))
 
 
 def delete(call: Call) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from cni.lib import addresses, links, ownership
 from cni.lib.errors import CniError
 from cni.lib.gojson import JsonTypeError
-from cni.lib.kept_routes import KeptConfiguration
+from cni.lib.kept_configuration import KeptConfiguration
 from cni.lib.netlink import U32, NetlinkError, NetlinkSocket, attribute_u32, parse_attributes
 from cni.lib.netns import Netns, open_netns_if_present
 from cni.lib.rollback import Rollback

@@ -231,7 +231,10 @@ def list_routes(
 
 
 def dump_routes(netlink: NetlinkSocket, of_family: int, index: int = 0, table: int = RT_TABLE_MAIN) -> list[bytes]:
-    """The kernel's messages on those routes, without those that leave by other interfaces as well."""
+    """The kernel's messages on those routes, without those that leave by other interfaces as well.
+
+    RT_TABLE_UNSPEC stands for all tables.
+    """
     messages = _dump(netlink, of_family, index, table)
     return [m for m in messages if all(_matches(route, index, table) for route in KernelRoute.read_all(m))]
 
@@ -249,4 +252,4 @@ def _dump(netlink: NetlinkSocket, of_family: int, index: int, table: int) -> lis
 
 
 def _matches(route: KernelRoute, index: int, table: int) -> bool:
-    return index in (0, route.index) and route.table == table
+    return index in (0, route.index) and table in (RT_TABLE_UNSPEC, route.table)

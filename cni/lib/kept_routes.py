@@ -6,9 +6,20 @@ several next hops. A KeptRoute is the kernel's own message, of which only the ta
 
 from __future__ import annotations
 
+from struct import Struct
+
 from cni.lib import addresses
 from cni.lib.ip import AF_INET, AF_INET6
-from cni.lib.netlink import NLM_F_CREATE, NLM_F_REPLACE, NetlinkError, NetlinkSocket, attribute, attribute_u32
+from cni.lib.netlink import (
+    NLM_F_APPEND,
+    NLM_F_CREATE,
+    NLM_F_REPLACE,
+    U32,
+    NetlinkError,
+    NetlinkSocket,
+    attribute,
+    attribute_u32,
+)
 from cni.lib.netlink import parse_attributes as parse
 
 RTA_CACHEINFO = 12
@@ -17,20 +28,24 @@ RTA_NH_ID = 30  # the next hop's own attributes come along with its number, and 
 OF_THE_MOMENT = (addresses.RTA_TABLE, RTA_CACHEINFO, RTA_EXPIRES, RTA_NH_ID)
 RTNH_F_ONLINK = 4
 UNREACHABLE = (addresses.ENETUNREACH, addresses.EHOSTUNREACH)
-RTPROT_KERNEL = 2
-OF_THE_KERNEL = (RTPROT_KERNEL, addresses.RTPROT_RA)  # they come with addresses and router advertisements
 LINK_LOCAL = b"\xfe\x80"
 EEXIST = 17
+REPLACE = NLM_F_CREATE | NLM_F_REPLACE
+APPEND = NLM_F_CREATE | NLM_F_APPEND
+EXPIRES = Struct("=8xi")  # of struct rta_cacheinfo: in how many ticks a route expires, 0 for never
 
 
 class KeptRoute:
     """One route."""
 
-    __slots__ = ("_attributes", "_header")
+    __slots__ = ("_attributes", "_header", "expires", "table")
 
     def __init__(self, message: bytes) -> None:
         self._header = addresses.RTMSG.unpack_from(message)
         found = parse(message[addresses.RTMSG.size :])
+        self.table: int = addresses.KernelRoute.read(message).table
+        moment = found.get(RTA_CACHEINFO, b"")
+        self.expires = len(moment) >= EXPIRES.size and EXPIRES.unpack_from(moment)[0] != 0
         self._attributes = {kind: value for kind, value in found.items() if kind not in OF_THE_MOMENT}
 
     @property
@@ -58,34 +73,72 @@ class KeptRoute:
         """Whether it leads to fe80::/64, or to what is within."""
         return self._attributes.get(addresses.RTA_DST, b"")[:2] == LINK_LOCAL
 
-    def message(self, table: int, flags: int = 0) -> bytes:
-        """The body of a route message that puts it into `table`, or takes it from there; `flags` are RTNH_F_*."""
+    @property
+    def comes_by_itself(self) -> bool:
+        """Whether the kernel makes it again once the interface is up: a link-local one, or a router's advertisement."""
+        return self.is_link_local or self.expires or self.protocol == addresses.RTPROT_RA
+
+    def message(self, table: int, flags: int = 0, index: int = 0) -> bytes:
+        """The body of a route message that puts it into `table`, or takes it from there; `flags` are RTNH_F_*.
+
+        `index` is that of the interface, if it has another one by now.
+        """
         of_family, dst_len, src_len, tos, _, protocol, scope, kind, _ = self._header
         small_table = table if table < 256 else addresses.RT_TABLE_UNSPEC
         body = addresses.RTMSG.pack(of_family, dst_len, src_len, tos, small_table, protocol, scope, kind, flags)
-        body += b"".join(attribute(kind, value) for kind, value in self._attributes.items())
+        body += b"".join(attribute(kind, value) for kind, value in self._by(index).items())
         return body + (attribute_u32(addresses.RTA_TABLE, table) if table > 255 else b"")
 
+    def _by(self, index: int) -> dict[int, bytes]:
+        """The attributes, with the index of the interface, which is the only one, put in place of the former."""
+        if not index:
+            return self._attributes
+        changed = {addresses.RTA_OIF: U32.pack(index)} if addresses.RTA_OIF in self._attributes else {}
+        if hops := self._attributes.get(addresses.RTA_MULTIPATH):
+            changed[addresses.RTA_MULTIPATH] = _hops_by(hops, index)
+        return {**self._attributes, **changed}
 
-def list_kept(netlink: NetlinkSocket, index: int) -> list[KeptRoute]:
-    """The routes of an interface in the main table, such that none comes before one that its next hop needs."""
-    messages = [addresses.dump_routes(netlink, of_family, index) for of_family in (AF_INET, AF_INET6)]
+
+def _hops_by(hops: bytes, index: int) -> bytes:
+    """Next hops (struct rtnexthop), all by the interface of that index."""
+    found, at = bytearray(hops), 0
+    while at + addresses.NEXTHOP.size <= len(found):
+        length, flags, weight, _ = addresses.NEXTHOP.unpack_from(found, at)
+        if length < addresses.NEXTHOP.size:
+            break
+        addresses.NEXTHOP.pack_into(found, at, length, flags, weight, index)
+        at += (length + 3) & ~3
+    return bytes(found)
+
+
+def list_kept(netlink: NetlinkSocket, index: int, table: int = addresses.RT_TABLE_MAIN) -> list[KeptRoute]:
+    """The routes of an interface in a table, RT_TABLE_UNSPEC for all, none before one that its next hop needs."""
+    messages = [addresses.dump_routes(netlink, of_family, index, table) for of_family in (AF_INET, AF_INET6)]
     routes = [KeptRoute(message) for found in messages for message in found]
     return sorted(routes, key=lambda route: route.gateway is not None)
 
 
-def put(netlink: NetlinkSocket, route: KeptRoute, table: int) -> None:
+def put(netlink: NetlinkSocket, route: KeptRoute, table: int, index: int = 0, how: int = REPLACE) -> None:
     """Put a route into a table, in the place of one to the same destination. Raises NetlinkError.
 
     The kernel lets no route in whose next hop it cannot reach by another one. Where it was, it may have got in before
     that one was taken away, as ptp does; so it is let in as one whose next hop is on the link.
     """
     try:
-        netlink.request(addresses.RTM_NEWROUTE, route.message(table), NLM_F_CREATE | NLM_F_REPLACE)
+        netlink.request(addresses.RTM_NEWROUTE, route.message(table, index=index), how)
     except NetlinkError as error:
         if error.errno not in UNREACHABLE or route.gateway is None:
             raise
-        netlink.request(addresses.RTM_NEWROUTE, route.message(table, RTNH_F_ONLINK), NLM_F_CREATE | NLM_F_REPLACE)
+        netlink.request(addresses.RTM_NEWROUTE, route.message(table, RTNH_F_ONLINK, index), how)
+
+
+def put_back(netlink: NetlinkSocket, route: KeptRoute, table: int, index: int = 0) -> None:
+    """Put a route where it was, or where its interface has gone, unless it is there: beside other interfaces' ones."""
+    try:
+        put(netlink, route, table, index, APPEND)
+    except NetlinkError as error:
+        if error.errno != EEXIST:
+            raise
 
 
 def take(netlink: NetlinkSocket, route: KeptRoute, table: int) -> None:
@@ -95,29 +148,3 @@ def take(netlink: NetlinkSocket, route: KeptRoute, table: int) -> None:
     except NetlinkError as error:
         if error.errno != addresses.ESRCH:
             raise
-
-
-class KeptConfiguration:
-    """What an interface has that it loses on its way through another namespace: addresses and routes."""
-
-    def __init__(self, netlink: NetlinkSocket, index: int) -> None:
-        self._addresses = addresses.list_addresses(netlink, index)
-        self._routes = list_kept(netlink, index)
-
-    def restore(
-        self, netlink: NetlinkSocket, index: int, with_routes: bool, table: int = addresses.RT_TABLE_MAIN
-    ) -> None:
-        """Give them back, the routes in `table`, as far as the kernel has not done so.
-
-        An interface that is down cannot have routes. Raises NetlinkError.
-        """
-        for address in self._addresses:
-            if address.scope == addresses.RT_SCOPE_UNIVERSE:
-                try:
-                    addresses.add_address(netlink, index, address.net)
-                except NetlinkError as error:
-                    if error.errno != EEXIST:
-                        raise
-        for route in self._routes if with_routes else ():
-            if route.protocol not in OF_THE_KERNEL and not route.is_link_local:
-                put(netlink, route, table)

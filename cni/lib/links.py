@@ -18,6 +18,7 @@ from cni.lib.netlink import (
     attribute,
     attribute_text,
     attribute_u32,
+    list_attributes,
     nested,
     parse_attributes,
     text,
@@ -50,6 +51,7 @@ IFLA_NET_NS_FD = 28
 IFLA_PROMISCUITY = 30
 IFLA_LINK_NETNSID = 37
 IFLA_GSO_MAX_SIZE = 41
+IFLA_PROP_LIST = 52
 IFLA_ALT_IFNAME = 53
 IFLA_GSO_IPV4_MAX_SIZE = 63
 IFLA_INFO_KIND = 1
@@ -63,7 +65,8 @@ IFLA_BRPORT_ISOLATED = 33
 OPERSTATES = ("unknown", "not-present", "down", "lower-layer-down", "testing", "dormant", "up")
 
 LONGEST_NAME = 15  # bytes
-MAC_DIGITS = 12
+MAC_BYTES = 6
+HARDWARE_ADDRESS_BYTES = (MAC_BYTES, 8, 20)  # Ethernet, EUI-64, InfiniBand
 HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 
 IFINFOMSG = Struct("=BxHiII")  # family, device type, index, flags, mask of the flags that count
@@ -79,11 +82,14 @@ def format_mac(mac: bytes) -> str:
     return ":".join(f"{byte:02x}" for byte in mac)
 
 
-def parse_mac(mac: str) -> bytes | None:
-    """The bytes of a 48-bit MAC address as Go reads it (c2:00:00:00:00:01, c2-..., c200.0000.0001), or None."""
+def parse_mac(mac: str, lengths: tuple[int, ...] = (MAC_BYTES,)) -> bytes | None:
+    """The bytes of a hardware address as Go reads it (c2:00:00:00:00:01, c2-..., c200.0000.0001), or None.
+
+    `lengths` are the numbers of bytes that it may have.
+    """
     for separator, n_digits in ((":", 2), ("-", 2), (".", 4)):
         parts = mac.split(separator)
-        if len(parts) * n_digits == MAC_DIGITS and all(len(part) == n_digits for part in parts):
+        if len(parts) * n_digits // 2 in lengths and all(len(part) == n_digits for part in parts):
             return bytes.fromhex("".join(parts)) if HEX_DIGITS.issuperset(mac.replace(separator, "")) else None
     return None
 
@@ -124,9 +130,20 @@ class Link:
         return parse_attributes(self.info.get(IFLA_INFO_DATA, b""))
 
     @property
+    def address(self) -> bytes:
+        """The hardware address."""
+        return self.attributes.get(IFLA_ADDRESS, b"")
+
+    @property
     def mac(self) -> str:
         """The hardware address as text."""
-        return format_mac(self.attributes.get(IFLA_ADDRESS, b""))
+        return format_mac(self.address)
+
+    @property
+    def alternative_names(self) -> list[str]:
+        """Further names, which can be longer."""
+        properties = list_attributes(self.attributes.get(IFLA_PROP_LIST, b""))
+        return [text(value) for kind, value in properties if kind == IFLA_ALT_IFNAME]
 
     @property
     def mtu(self) -> int:

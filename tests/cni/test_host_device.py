@@ -33,11 +33,12 @@ def device(node: World) -> World:
 
 def configuration(node: World) -> Any:
     """The device's link, addresses and routes on the node."""
-    keys = ("ifname", "flags", "ifalias", "mtu", "address")
+    keys = ("ifname", "flags", "ifalias", "mtu", "address", "master")
     [link] = json.loads(node.sh("ip -j addr show dev m0"))
-    addresses = [(one["local"], one["prefixlen"]) for one in link["addr_info"] if one["scope"] == "global"]
-    routes = sorted(node.sh("ip route show dev m0; ip -6 route show dev m0").splitlines())
-    return [link.get(key) for key in keys], addresses, [route for route in routes if "fe80" not in route]
+    addresses = [one for one in link["addr_info"] if not one["local"].startswith("fe80")]
+    routes = node.sh("for f in -4 -6; do ip $f route show table all dev m0; done").splitlines()
+    kept = sorted(route for route in routes if "fe80" not in route and "ff00" not in route)
+    return [link.get(key) for key in keys], sorted(map(str, addresses)), kept
 
 
 def pod_links(node: World, pod: str = "p1") -> list[str]:
@@ -82,6 +83,51 @@ def test_an_add_that_fails_leaves_the_device_as_it_was(keys: dict[str, Any], dev
     assert pod_links(device) == ["lo"]
     assert reservations(device) == []
     assert without_record(device)
+
+
+def test_an_add_that_fails_costs_no_kind_of_address_or_route(device: World) -> None:
+    """The pod has an interface of the device's index, as it has when another plugin came first: it gets a new one."""
+    device.sh(
+        "ip addr add 192.0.2.5 peer 192.0.2.7/32 dev m0 label m0:x;"
+        "ip addr add 10.1.1.1/24 brd 10.1.1.99 dev m0 metric 5;"
+        "ip addr add 10.2.2.1/24 dev m0 noprefixroute; ip addr add 10.4.4.1/24 dev m0 scope link;"
+        "ip route add 10.2.2.0/24 dev m0 proto kernel metric 100 src 10.2.2.1;"
+        "ip addr add 2001:db8:1::1/64 dev m0 nodad noprefixroute; ip addr add 2001:db8:2::1/64 dev m0 nodad metric 77;"
+        "ip route add 198.51.100.0/24 dev m0 table 77; ip route add default via 192.0.2.9 dev m0 table 1000;"
+        "ip -6 route add default via 2001:db8::9 dev m0 table 1000;"
+        "ip route add 203.0.113.0/24 nexthop via 192.0.2.8 dev m0 nexthop via 192.0.2.9 dev m0"
+    )
+    index = json.loads(device.sh("ip -j link show m0"))[0]["ifindex"]
+    device.sh(f"ip link add taken index {index} type veth peer name other", pod="p1")
+    before = configuration(device)
+    refused(device, "ADD", {**HOST_DEVICE, "ipam": {"type": "host-local"}})
+    assert configuration(device) == before
+
+
+def test_an_add_that_fails_leaves_other_devices_routes(device: World) -> None:
+    """One to the same place by the same metric, which the device's own had been put before."""
+    device.sh(
+        "ip addr add 203.0.113.2/24 dev m1; ip route add default via 192.0.2.9 dev m0;"
+        "ip route append default via 203.0.113.9 dev m1"
+    )
+    refused(device, "ADD", {**HOST_DEVICE, "ipam": {"type": "host-local"}})
+    assert sorted(device.sh("ip route show default").split("default ")) == [
+        "", "via 192.0.2.9 dev m0 \n", "via 203.0.113.9 dev m1 \n"
+    ]  # fmt: skip
+
+
+def test_an_add_that_fails_leaves_the_device_in_its_bridge(device: World) -> None:
+    device.sh("ip link add br0 type bridge; ip link set m0 master br0")
+    before = configuration(device)
+    refused(device, "ADD", {**HOST_DEVICE, "ipam": {"type": "host-local"}})
+    assert configuration(device) == before
+
+
+def test_a_device_that_cannot_leave_costs_the_pod_nothing(node: World) -> None:
+    """The pod has one of the same name, kind and MAC address, lo: no other is to be brought back."""
+    node.sh("ip link set lo up; ip addr add fd99::1/128 dev lo", pod="p1")
+    refused(node, "ADD", {**HOST_DEVICE, "device": "lo"})
+    assert "fd99::1" in node.sh("ip addr show lo", pod="p1")
 
 
 # Be the plugin, but with an MTU that no device takes in the place of the alias: the kernel has moved it by then.
@@ -163,6 +209,31 @@ def test_a_device_that_the_kernel_put_back_gets_its_name_again(device: World) ->
     assert "ifalias" not in json.loads(device.sh("ip -j link show m0"))[0]
 
 
+def test_a_name_that_is_taken_when_the_kernel_puts_the_device_back(device: World) -> None:
+    call(device, "ADD", HOST_DEVICE)
+    device.sh("ip link set eth0 netns 1", pod="p1")
+    device.sh("umount /run/netns/p1; rm /run/netns/p1; ip link add m0 type veth peer name m9; ip link set eth0 up")
+    error = refused(device, "DEL", HOST_DEVICE, CNI_NETNS="")
+    assert error["msg"] == 'failed to give "eth0" its name "m0" on the node: file exists'
+    assert "UP" in json.loads(device.sh("ip -j link show eth0"))[0]["flags"]
+    device.sh("ip link del m0")
+    call(device, "DEL", HOST_DEVICE, CNI_NETNS="")
+    assert "m0" in links(device)
+
+
+@pytest.mark.parametrize("in_pod", [True, False])
+def test_an_alias_on_the_node_is_no_claim(in_pod: bool, device: World) -> None:
+    """The administrator's, or of a device that came back from a pod which had written another's name there."""
+    device.sh("ip link add other up type veth peer name other1; ip link set other alias m0")
+    call(device, "ADD", HOST_DEVICE)
+    if not in_pod:
+        device.sh("ip link del eth0", pod="p1")
+    call(device, "DEL", HOST_DEVICE)
+    assert "UP" in json.loads(device.sh("ip -j link show other"))[0]["flags"]
+    assert ("m0" in links(device)) == in_pod
+    assert without_record(device)
+
+
 def test_a_name_taken_on_the_node_keeps_the_device_in_the_pod(device: World) -> None:
     call(device, "ADD", HOST_DEVICE)
     device.sh("ip link add m0 type veth peer name m9")
@@ -173,10 +244,21 @@ def test_a_name_taken_on_the_node_keeps_the_device_in_the_pod(device: World) -> 
     assert "m0" in links(device)
 
 
-def test_an_alias_of_somebody_elses_is_no_device(node: World) -> None:
-    node.sh("ip link add eth0 alias 'net1 uplink' type veth peer name eth9; ip link set eth0 alias 'a/b'", pod="p1")
-    call(node, "DEL", HOST_DEVICE)
+@pytest.mark.parametrize("alias", ["net1 uplink", "a/b", "web"])
+@pytest.mark.parametrize("keys", [{"device": "m0"}, {"device": "", "hwaddr": "02:00:00:00:00:01"}, {"device": 5}])
+def test_an_alias_of_somebody_elses_is_no_device(keys: dict[str, Any], alias: str, node: World) -> None:
+    """The DEL is a repeated one, without the ADD's result, and the namespace's path leads to another plugin's pod."""
+    node.sh(f"ip link add eth0 type veth peer name eth9; ip link set eth0 alias '{alias}'", pod="p1")
+    call(node, "DEL", {**HOST_DEVICE, **keys})
     assert pod_links(node) == ["eth0", "eth9", "lo"]
+
+
+@pytest.mark.parametrize("device_name", ["m0", "uplink-of-the-node-in-the-cellar"])
+def test_an_official_plugins_device_is_known_by_its_names(device_name: str, device: World) -> None:
+    device.sh("ip link property add dev m0 altname uplink-of-the-node-in-the-cellar")
+    device.sh("ip link set m0 name eth0 netns p1; ip -n p1 link set eth0 alias m0")
+    call(device, "DEL", {**HOST_DEVICE, "device": device_name})
+    assert "m0" in links(device)
 
 
 def test_host_device_status_does_not_miss_a_device_that_a_pod_has(device: World) -> None:
@@ -188,3 +270,33 @@ def test_addresses_of_devices_that_are_no_names(node: World) -> None:
     for keys in ({"pciBusID": "../../../class"}, {"pciBusID": ".."}, {"runtimeConfig": {"deviceID": "a/../b"}}):
         error = refused(node, "ADD", conf("host-device", **keys))
         assert "no such file" in error["msg"] or "not found or unsupported" in error["msg"]
+
+
+# Be the plugin; when the device is found, let another one begin to take it, and go on when that one waits or is done.
+SLOWLY = """
+import subprocess, sys, time
+sys.path.insert(0, sys.argv[1])
+from cni import host_device
+from cni.lib import skel
+remember = host_device.device_records.remember
+def remember_late(record):
+    other = subprocess.Popen(["/opt/cni/bin/host-device"], stdin=open(sys.argv[2]), env=eval(sys.argv[3]))
+    while other.poll() is None and f"-> FLOCK  ADVISORY  WRITE {other.pid} " not in open("/proc/locks").read():
+        time.sleep(0.01)
+    remember(record)
+host_device.device_records.remember = remember_late
+skel.main(host_device.PLUGIN)
+"""
+
+
+def test_two_pods_that_ask_for_one_device_at_once(device: World) -> None:
+    """One gets it, and it is remembered as that one's."""
+    device.write("/tmp/conf", json.dumps(HOST_DEVICE))
+    command = (sys.executable, "-c", SLOWLY, str(REPO), "/tmp/conf", repr(cni_env("ADD", "p2")))
+    device.run(*command, env=cni_env("ADD"), stdin=json.dumps(HOST_DEVICE))
+    device.settle()
+    assert pod_links(device, "p1") + pod_links(device, "p2") == ["eth0", "lo", "lo"]
+    for pod in ("p1", "p2"):
+        call(device, "DEL", HOST_DEVICE, pod, CNI_NETNS="")
+    assert "m0" in links(device)
+    assert without_record(device)

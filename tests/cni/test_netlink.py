@@ -161,3 +161,7 @@ def test_notations_of_mac_addresses() -> None:
         assert links.parse_mac(text) == bytes.fromhex("c200000a0001")
     for text in ("c2-00:00-0a:00-01", "c2:00:00:0a:  :01", "c200:000a:0001", "c2.00.00.0a.00.01", "c20000.0a0001", ""):
         assert links.parse_mac(text) is None
+    for raw in (bytes(range(8)), bytes(range(20))):  # EUI-64, InfiniBand
+        for text in (raw.hex(":"), raw.hex("-"), raw.hex(".", -2)):
+            assert links.parse_mac(text, links.HARDWARE_ADDRESS_BYTES) == raw
+            assert links.parse_mac(text) is None
