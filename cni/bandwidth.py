@@ -124,10 +124,14 @@ def find_ifb(host: NetlinkSocket, call: Call) -> links.Link | None:
     return next((link for link in ours + former if link.kind == "ifb"), None)
 
 
+def _previous(call: Call) -> Result | None:
+    return call.prev_result("PluginConf", "failed to parse network configuration: ", "could not parse prevResult: ")
+
+
 def add(call: Call) -> Result:
     """Set the limits; the result is that of the plugins before, and the ifb device."""
     config = Config(call)
-    previous = call.prev_result()
+    previous = _previous(call)
     if previous is None:
         raise CniError("must be called as chained plugin")
     if config.ingress is None and config.egress is None:
@@ -226,7 +230,7 @@ def delete(call: Call) -> None:
 def check(call: Call) -> None:
     """The buckets have to be as configured."""
     config = Config(call)
-    previous = call.prev_result()
+    previous = _previous(call)
     if previous is None:
         raise CniError("must be called as a chained plugin")
     with NetlinkSocket() as host:

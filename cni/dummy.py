@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cni.lib import ipam, verify
 from cni.lib.errors import CniError
+from cni.lib.gojson import JsonTypeError
 from cni.lib.netns import Netns, open_netns
 from cni.lib.podlink import PodLink
 from cni.lib.rollback import Rollback
@@ -18,7 +19,12 @@ KIND = "dummy"
 
 
 def _require_ipam(call: Call) -> None:
-    if not ipam.ipam_type(call, "failed to parse network config"):
+    complaint = "failed to parse network config"
+    try:
+        call.fields("PluginConf").child("prevResult", "", "map[string]interface {}")
+    except JsonTypeError as error:
+        raise CniError(f"{complaint}: {error}") from None
+    if not ipam.ipam_type(call, complaint):
         raise CniError("dummy interface requires an IPAM configuration")
 
 

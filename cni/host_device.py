@@ -43,6 +43,7 @@ class Config:
             self.hwaddr = fields.text("hwaddr")
             self.kernel_path = fields.file_name("kernelpath")
             self.pci_address = fields.file_name("pciBusID")
+            fields.child("prevResult", "NetConf", "map[string]interface {}")
             self.dns = DNS.read(fields.child("dns", "DNS", "types.DNS"))
             runtime_config = fields.child("runtimeConfig", "")
             device_id = runtime_config.file_name("deviceID") if runtime_config else ""

@@ -85,7 +85,7 @@ def _make_link(call: Call, config: Config, result: Result, rollback: Rollback) -
         netns = open_netns(call.netns)
         data = attribute(IFLA_IPVLAN_MODE, U16.pack(config.mode_number))
         master = sublink.look_up_master(outside, config.master)
-        if config.mtu < 0:
+        if not 0 <= config.mtu <= sublink.MAX_MTU:
             raise CniError(f"failed to create ipvlan: invalid MTU {config.mtu}")
         attributes = sublink.attributes(master, config.mtu)
         result.interfaces = [PodLink(call, KIND).make(outside, netns, attributes, data=data, rollback=rollback)]

@@ -38,6 +38,7 @@ class Config:
             self.mac = fields.text("mac")
             self.in_container = fields.flag("linkInContainer")
             self.queue_len = fields.number("bcqueuelen", go_type="uint32")
+            fields.child("prevResult", "NetConf", "map[string]interface {}")
             self.dns = DNS.read(fields.child("dns", "DNS", "types.DNS"))
             runtime_config = fields.child("runtimeConfig", "")
             runtime_mac = runtime_config.text("mac") if runtime_config else ""

@@ -37,6 +37,7 @@ class Config:
             self.group = _optional_number(fields, "group")
             self.selinux_context = fields.text("selinuxContext")
             self.bridge = fields.text("bridge")
+            fields.child("prevResult", "NetConf", "map[string]interface {}")
             self.dns = DNS.read(fields.child("dns", "DNS", "types.DNS"))
             fields.child("args", "struct {}")
             runtime_config = fields.child("runtimeConfig", "")

@@ -33,6 +33,7 @@ class Config:
             self.vlan = fields.number("vlanId")
             self.mtu = fields.number("mtu")
             self.in_container = fields.flag("linkInContainer")
+            fields.child("prevResult", "NetConf", "map[string]interface {}")
             self.dns = DNS.read(fields.child("dns", "DNS", "types.DNS"))
         except JsonTypeError as error:
             raise CniError(f"failed to load netconf: {error}") from None

@@ -12,6 +12,8 @@ from cni.lib.ip import AF_INET, AF_INET6
 from cni.lib.netlink import NetlinkSocket, attribute_u32
 from cni.lib.netns import open_netns
 
+MAX_MTU = (1 << 31) - 1
+
 
 def outside(netns_path: str, in_container: bool) -> NetlinkSocket:
     """A socket of the namespace that the master is in. Raises CniError if the pod's is meant and is not there."""

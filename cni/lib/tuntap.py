@@ -31,12 +31,17 @@ def make_tap(name: str, flags: int, owner: int | None, group: int | None) -> Non
     try:
         fcntl.ioctl(fd, TUNSETIFF, IFREQ.pack(name.encode(), flags | IFF_TAP))
         if owner is not None:
-            fcntl.ioctl(fd, TUNSETOWNER, owner)
+            fcntl.ioctl(fd, TUNSETOWNER, _as_int(owner))
         if group is not None:
-            fcntl.ioctl(fd, TUNSETGROUP, group)
+            fcntl.ioctl(fd, TUNSETGROUP, _as_int(group))
         fcntl.ioctl(fd, TUNSETPERSIST, 1)
     finally:
         os.close(fd)
+
+
+def _as_int(number: int) -> int:
+    """An unsigned number of 32 bits as the signed one of the same bits, which is what ioctl takes."""
+    return number - (1 << 32) if number >> 31 else number
 
 
 def make_labelled_tap(name: str, context: str, arguments: list[str]) -> None:

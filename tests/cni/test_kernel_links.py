@@ -94,6 +94,12 @@ def test_del_finds_the_link_of_an_add_that_was_killed(kind: str, master: World) 
     assert pod_links(master) == ["lo"]
 
 
+@pytest.mark.parametrize("mtu", [-1, 1 << 31, 1 << 32, 1 << 62])
+def test_an_mtu_that_no_interface_can_have(mtu: int, master: World) -> None:
+    error = refused(master, "ADD", {**CONFS["ipvlan"], "mtu": mtu})
+    assert error["msg"] == f"failed to create ipvlan: invalid MTU {mtu}"
+
+
 @pytest.mark.parametrize("kind", ["vlan", "ipvlan"])
 def test_status_tells_of_a_missing_master(kind: str, master: World) -> None:
     call(master, "STATUS", CONFS[kind])

@@ -53,6 +53,16 @@ def test_tap_add_that_fails_leaves_nothing(node: World) -> None:
     assert pod_links(node) == ["lo"]
 
 
+def test_owner_and_group_may_be_any_that_there_are(node: World) -> None:
+    """Those of a user namespace may be beyond half of the range."""
+    call(node, "ADD", {**TAP, "owner": (1 << 32) - 2, "group": 3000000000})
+    [tap] = json.loads(node.sh("ip -d -j link show eth0", pod="p1"))
+    owners = [int(tap["linkinfo"]["info_data"][key]) & 0xFFFFFFFF for key in ("user", "group")]
+    assert owners == [(1 << 32) - 2, 3000000000]
+    refused(node, "ADD", {**TAP, "owner": (1 << 32) - 1}, "p2")
+    assert pod_links(node, "p2") == ["lo"]
+
+
 def test_tap_leaves_an_interface_that_is_there(node: World) -> None:
     node.sh("ip link add eth0 type veth peer name eth9", pod="p1")
     error = refused(node, "ADD", TAP)

@@ -70,10 +70,25 @@ BAD_TYPES: dict[str, tuple[Conf, tuple[str, ...]]] = {
     "ipam-type": ({"ipam": {"type": 5}}, ("bridge", "ptp")),
     "dns": ({"dns": []}, ("bridge", "ptp", "macvlan")),
     "dns-servers": ({"dns": {"nameservers": "10.0.0.53"}}, ("bridge", "ptp", "macvlan")),
-    "result": ({"prevResult": "none"}, ("bridge", "portmap", "tuning", "firewall")),
+    "result": (
+        {"prevResult": "none"},
+        (
+            "bridge",
+            "macvlan",
+            "vlan",
+            "ipvlan",
+            "dummy",
+            "tap",
+            "host-device",
+            "portmap",
+            "tuning",
+            "firewall",
+            "bandwidth",
+        ),
+    ),
     "result-addresses": (
         {"prevResult": {"cniVersion": "1.0.0", "ips": "10.9.0.2/24"}},
-        ("portmap", "tuning", "firewall"),
+        ("portmap", "tuning", "firewall", "bandwidth"),
     ),
     "result-routes": (
         {"prevResult": {"cniVersion": "1.0.0", "routes": [{"dst": "10.0.0.0/8", "mtu": "x"}]}},
