@@ -123,6 +123,19 @@ def test_gc_and_what_goes_wrong(firewalld: World) -> None:
     assert len(firewalld.sh("ls /run/cni/firewall").split()) == 1
 
 
+def test_a_pod_can_go_where_nobody_can_ask_firewalld(node: World) -> None:
+    chained = wired(node)
+    if hidden := shutil.which("busctl"):
+        node.sh(f"mount --bind /dev/null {hidden}")
+    try:
+        assert "busctl, which is not installed" in refused(node, "ADD", {**FIREWALLD, **chained})["msg"]
+        assert node.sh("ls /run/cni/firewall") == ""
+        call(node, "DEL", {**FIREWALLD, **chained})
+    finally:
+        if hidden:
+            node.sh(f"umount {hidden}")
+
+
 def test_without_firewalld(node: World) -> None:
     chained = wired(node)
     assert "failed to add the address" in refused(node, "ADD", {**FIREWALLD, **chained})["msg"]
