@@ -121,9 +121,10 @@ def add(call: Call) -> Result:
             ipam.assign(call, netns, result, rollback)
         elif ipam.ipam_type(call):
             ipam.reserve(call, result, rollback)
+        if config.dns.given:
+            result.dns = config.dns
+        result.to_json(call.version)  # if that cannot hold it, the caller would undo all by DEL, which knows less
         rollback.pop_all()
-    if config.dns.given:
-        result.dns = config.dns
     return result
 
 
@@ -296,7 +297,7 @@ def _take_unrecorded(call: Call) -> None:
 def _is_told_of(call: Call, link: links.Link) -> bool:
     """Whether a link in the pod is the one that the ADD's result names, or the configuration.
 
-    What is configured by its place on a bus cannot be compared.
+    What is configured by its place on a bus is a physical device, more cannot be compared.
     """
     previous = call.prev_result_if_any()
     if previous is not None:
@@ -307,7 +308,9 @@ def _is_told_of(call: Call, link: links.Link) -> bool:
         return False
     if config.device:
         return config.device in (ownership.alias(link), *link.alternative_names)
-    return not config.hwaddr or links.parse_mac(config.hwaddr, links.HARDWARE_ADDRESS_BYTES) == link.address
+    if config.hwaddr:
+        return links.parse_mac(config.hwaddr, links.HARDWARE_ADDRESS_BYTES) == link.address
+    return not link.kind
 
 
 def _leads_to(path: str, netns: Netns) -> bool:

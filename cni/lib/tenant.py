@@ -1,7 +1,7 @@
 """Whose is the interface that a chained plugin finds in the pod?
 
-What the plugins before it made says so: by its label, by that of its host end, or by what host-device remembers. An
-interface of a plugin that is not ours says nothing.
+What the plugins before it made says so: by its label, by that of its host end, or by what host-device remembers. Of an
+interface of a plugin that is not ours, the ADD's result may tell the MAC address.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ def is_anothers(link: links.Link, call: Call) -> bool:
     Then the namespace's path leads to another pod by now.
     """
     owner = _owner_of(link)
-    return bool(owner) and owner != ownership.label(call.name, Attachment(call.container_id, call.ifname))
+    if owner:
+        return owner != ownership.label(call.name, Attachment(call.container_id, call.ifname))
+    previous = call.prev_result_if_any()
+    interfaces = [one for one in previous.interfaces if one.sandbox and one.name == link.name] if previous else []
+    told = {links.parse_mac(one.mac, links.HARDWARE_ADDRESS_BYTES) for one in interfaces if one.mac}
+    return bool(told) and link.address not in told
 
 
 def _owner_of(link: links.Link) -> str:

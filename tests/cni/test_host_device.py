@@ -32,13 +32,13 @@ def device(node: World) -> World:
 
 
 def configuration(node: World) -> Any:
-    """The device's link, addresses and routes on the node."""
-    keys = ("ifname", "flags", "ifalias", "mtu", "address", "master")
+    """The device's link, addresses and routes on the node, without what the kernel tells of the moment."""
+    keys = ("ifname", "ifalias", "mtu", "address", "master")
     [link] = json.loads(node.sh("ip -j addr show dev m0"))
     addresses = [one for one in link["addr_info"] if not one["local"].startswith("fe80")]
-    routes = node.sh("for f in -4 -6; do ip $f route show table all dev m0; done").splitlines()
-    kept = sorted(route for route in routes if "fe80" not in route and "ff00" not in route)
-    return [link.get(key) for key in keys], sorted(map(str, addresses)), kept
+    routes = node.sh("for f in -4 -6; do ip $f route show table all dev m0; done").replace(" linkdown", "").splitlines()
+    kept = sorted(route for route in routes if "fe80" not in route and "table local" not in route)
+    return "UP" in link["flags"], [link.get(key) for key in keys], sorted(map(str, addresses)), kept
 
 
 def pod_links(node: World, pod: str = "p1") -> list[str]:
@@ -76,10 +76,7 @@ def test_an_add_that_fails_leaves_the_device_as_it_was(keys: dict[str, Any], dev
     """Without an address there is no result of 0.2.0: that is noticed when all is done."""
     before = configuration(device)
     refused(device, "ADD", {**HOST_DEVICE, **keys})
-    if "cniVersion" in keys:  # undone by DEL, which does not know how the device was
-        assert "m0" in links(device)
-    else:
-        assert configuration(device) == before
+    assert configuration(device) == before
     assert pod_links(device) == ["lo"]
     assert reservations(device) == []
     assert without_record(device)
@@ -111,9 +108,9 @@ def test_an_add_that_fails_leaves_other_devices_routes(device: World) -> None:
         "ip route append default via 203.0.113.9 dev m1"
     )
     refused(device, "ADD", {**HOST_DEVICE, "ipam": {"type": "host-local"}})
-    assert sorted(device.sh("ip route show default").split("default ")) == [
-        "", "via 192.0.2.9 dev m0 \n", "via 203.0.113.9 dev m1 \n"
-    ]  # fmt: skip
+    routes = device.sh("ip route show default")
+    assert "default via 192.0.2.9 dev m0" in routes
+    assert "default via 203.0.113.9 dev m1" in routes
 
 
 def test_an_add_that_fails_leaves_the_device_in_its_bridge(device: World) -> None:
@@ -245,7 +242,8 @@ def test_a_name_taken_on_the_node_keeps_the_device_in_the_pod(device: World) -> 
 
 
 @pytest.mark.parametrize("alias", ["net1 uplink", "a/b", "web"])
-@pytest.mark.parametrize("keys", [{"device": "m0"}, {"device": "", "hwaddr": "02:00:00:00:00:01"}, {"device": 5}])
+@pytest.mark.parametrize("keys", [{"device": "m0"}, {"device": "", "hwaddr": "02:00:00:00:00:01"}, {"device": 5},
+                                  {"device": "", "pciBusID": "0000:00:01.0"}])  # fmt: skip
 def test_an_alias_of_somebody_elses_is_no_device(keys: dict[str, Any], alias: str, node: World) -> None:
     """The DEL is a repeated one, without the ADD's result, and the namespace's path leads to another plugin's pod."""
     node.sh(f"ip link add eth0 type veth peer name eth9; ip link set eth0 alias '{alias}'", pod="p1")

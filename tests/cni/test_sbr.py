@@ -114,3 +114,16 @@ def test_sbr_gc_and_status_need_nothing(node: World) -> None:
     collect(node, SBR)
     call(node, "STATUS", SBR)
     refused(node, "STATUS", {**SBR, "table": "x"})
+
+
+def test_sbr_del_knows_another_plugins_pod_by_its_mac_address(node: World) -> None:
+    """The namespace's path leads to a pod that another plugin has wired."""
+    result = wire(node)
+    call(node, "DEL", BRIDGE, CNI_NETNS="")
+    node.sh(
+        "ip link add eth0 type veth peer name other; ip addr add 10.9.0.7/24 dev eth0; ip link set eth0 up;"
+        "ip rule add from 10.9.0.7 lookup 100; ip route add default dev eth0 table 100",
+        pod="p2",
+    )
+    call(node, "DEL", SBR | result, CNI_NETNS="/run/netns/p2")
+    assert policy(node, "p2") == ["from 10.9.0.7 lookup 100"]
