@@ -9,13 +9,13 @@
 
 from __future__ import annotations
 
-from cni.lib import ipam, links, ownership, veth
+from cni.lib import addresses, ipam, links, ownership, veth
 from cni.lib.errors import CniError
 from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute_text, attribute_u32
 from cni.lib.netns import Netns, open_netns_if_present
 from cni.lib.rollback import Attempts, Rollback
 from cni.lib.skel import Attachment, Call
-from cni.lib.types import Interface
+from cni.lib.types import Interface, Result
 
 
 class PodLink:
@@ -68,21 +68,25 @@ class PodLink:
         """Remove the attachment's link that has this name. It may be gone, or be somebody else's."""
         with netns.netlink() as inside:
             link = links.find_link(inside, name)
-            if link is not None and link.kind == self._kind and self._is_ours(link):
+            if link is not None and link.kind == self._kind and self._is_ours(inside, link):
                 links.delete_link(inside, index=link.index)
 
-    def _is_ours(self, link: links.Link) -> bool:
+    def _is_ours(self, inside: NetlinkSocket, link: links.Link) -> bool:
         """Whether a link in the call's namespace is the call's: labelled so, or still under its temporary name.
 
         One that nobody has labelled is an official plugin's, or an earlier version's, if the ADD's result tells of its
-        MAC address.
+        MAC address, which vlans and ipvlans have in common with their master, and of an address that it has.
         """
         written = ownership.alias(link)
         if written:
             return written == ownership.label(self._call.name, self._attachment)
-        previous = self._call.prev_result_if_any()
-        told = {(one.name, one.mac.lower()) for one in previous.interfaces if one.sandbox} if previous else set()
-        return link.name == self.temporary_name or (link.name, link.mac) in told
+        if link.name == self.temporary_name:
+            return True
+        previous = self._call.prev_result_if_any() or Result()
+        if (link.name, link.mac) not in {(one.name, one.mac.lower()) for one in previous.interfaces if one.sandbox}:
+            return False
+        present = {address.net for address in addresses.list_addresses(inside, link.index)}
+        return not previous.ips or any(ip.address in present for ip in previous.ips)
 
     def delete(self) -> None:
         """DEL: give the addresses back (a DHCP release still leaves by the link), then remove the link."""

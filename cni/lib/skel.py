@@ -51,6 +51,8 @@ SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 NAME_REST = NAME_FIRST | frozenset("_.-")
 IFNAME_BYTES = 15
+LONE_SURROGATES = frozenset(map(chr, range(0xDC80, 0xDD00)))
+"""What stands for the bytes of the environment that are no UTF-8 (cni.lib.lean.environment)."""
 
 
 class Plugin:
@@ -247,6 +249,8 @@ def _check_ifname(name: str) -> None:
         complaint = "interface name is . or .."
     elif any(character in "/:" or character.isspace() for character in name):
         complaint = "interface name contains / or : or whitespace characters"
+    elif not LONE_SURROGATES.isdisjoint(name):
+        complaint = "interface name is not UTF-8, so no result could tell it"
     if complaint:
         raise CniError(complaint, INVALID_ENVIRONMENT)
 

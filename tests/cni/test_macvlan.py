@@ -84,3 +84,15 @@ def test_the_master_of_a_node_with_two_ways_out(node: World) -> None:
     call(node, "ADD", conf("macvlan"))
     index = json.loads(node.sh("ip -j link show u0"))[0]["ifindex"]
     assert json.loads(node.sh("ip -j link show eth0", pod="p1"))[0]["link_index"] == index
+
+
+@pytest.mark.parametrize("address", ["10.9.0.2/24", "10.9.0.3/24"])
+def test_del_knows_an_official_plugins_link_by_its_addresses_too(address: str, master: World) -> None:
+    """The namespace's path may lead to another pod, whose vlan or ipvlan has the same MAC address, its master's."""
+    mac = "02:00:00:00:00:07"
+    master.sh(f"ip link add link m0 name eth0 address {mac} netns p1 type macvlan mode bridge")
+    master.sh(f"ip addr add {address} dev eth0", pod="p1")
+    interface = {"name": "eth0", "mac": mac, "sandbox": "/run/netns/p1"}
+    result = {"cniVersion": "1.1.0", "interfaces": [interface], "ips": [{"address": "10.9.0.2/24", "interface": 0}]}
+    call(master, "DEL", {**MACVLAN, "prevResult": result})
+    assert ("eth0" in master.sh("ip link", pod="p1")) == (address == "10.9.0.3/24")

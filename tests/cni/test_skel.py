@@ -50,6 +50,7 @@ def test_version_reads_no_input() -> None:
             "interface name should be less than 16 characters",
         ),
         ("ADD", {"CNI_IFNAME": ".."}, 4, "interface name is . or ..", None),
+        ("ADD", {"CNI_IFNAME": "a\udcff"}, 4, "interface name is not UTF-8, so no result could tell it", None),
         ("ADD", {"CNI_IFNAME": "a/b"}, 4, "interface name contains / or : or whitespace characters", None),
     ],
 )
