@@ -19,7 +19,7 @@ from cni.lib import addresses, kept_routes, links, rules
 from cni.lib.addresses import KernelRoute
 from cni.lib.errors import INVALID_NETWORK_CONFIG, CniError
 from cni.lib.gojson import JsonTypeError, lookup
-from cni.lib.ip import AF_INET, AF_INET6, default_net, format_ip
+from cni.lib.ip import default_net, format_ip
 from cni.lib.kept_routes import KeptRoute
 from cni.lib.netlink import NetlinkError, NetlinkSocket
 from cni.lib.netns import Netns, NetnsLock, open_netns_if_present
@@ -105,7 +105,7 @@ def _divert(inside: NetlinkSocket, ifname: str, ips: list[IPConfig], rollback: R
     copied: set[KeptRoute] = set()
     table = FIRST_TABLE
     for ip in ips:
-        table = _free_table(inside, in_use, table)
+        table = addresses.free_table(inside, in_use, table)
         _add_rule(inside, Rule(ip.address.ip, table), "Failed to add rule", rollback)
         if ip.gateway:
             _add_default_route(inside, link.index, ip.gateway, len(ip.address.ip), table, rollback)
@@ -117,16 +117,6 @@ def _divert(inside: NetlinkSocket, ifname: str, ips: list[IPConfig], rollback: R
     for route in routes:
         if route in copied:
             _take(inside, route, rollback)
-
-
-def _free_table(inside: NetlinkSocket, in_use: set[int], table: int) -> int:
-    while table in in_use or _has_routes(inside, table):
-        table += 1
-    return table
-
-
-def _has_routes(inside: NetlinkSocket, table: int) -> bool:
-    return any(addresses.dump_routes(inside, of_family, table=table) for of_family in (AF_INET, AF_INET6))
 
 
 def _add_default_route(
@@ -185,7 +175,7 @@ def _deleting(inside: NetlinkSocket, rule: Rule) -> Callable[[], None]:
 
 def _is_orphan(inside: NetlinkSocket, rule: Rule) -> bool:
     held = any(address.net.ip == rule.source for address in addresses.list_addresses(inside))
-    return rule.table >= FIRST_TABLE and not held and not _has_routes(inside, rule.table)
+    return rule.table >= FIRST_TABLE and not held and not addresses.has_routes(inside, rule.table)
 
 
 def _sources(inside: NetlinkSocket, call: Call) -> set[bytes]:

@@ -101,12 +101,9 @@ def _make(inside: NetlinkSocket, call: Call, config: Config, rollback: Rollback)
 
 
 def _free_table(inside: NetlinkSocket) -> int:
-    """The first table that no VRF has, and no rule of the pod's own leads to."""
+    """The first table that no VRF has, no rule of the pod's own leads to, and no route is in."""
     taken = {_table_of(vrf) for vrf in links.list_links(inside, kind=KIND)} | tables_in_use(inside) | RESERVED_TABLES
-    table = 1
-    while table in taken:
-        table += 1
-    return table
+    return addresses.free_table(inside, taken, 1)
 
 
 def _enslave(inside: NetlinkSocket, ifname: str, vrf: links.Link, rollback: Rollback) -> None:
@@ -136,13 +133,16 @@ def _enslave(inside: NetlinkSocket, ifname: str, vrf: links.Link, rollback: Roll
 
 def delete(call: Call) -> None:
     """Take the interface out of the VRF, and remove the VRF after its last port."""
-    config = Config(call)
     netns = open_netns_if_present(call.netns)
+    try:
+        config = Config(call)
+    except CniError:  # no ADD can have done anything with it
+        return
     if netns is None:
         return
     with netns.netlink() as inside:
-        vrf = _find(inside, config.name)
-        if vrf is not None:
+        vrf = links.find_link(inside, config.name)
+        if vrf is not None and vrf.kind == KIND:
             _leave(inside, call, vrf)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from cni.lib.ip import IPNet, family
+from cni.lib.ip import AF_INET, AF_INET6, IPNet, family
 from cni.lib.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -237,6 +237,18 @@ def dump_routes(netlink: NetlinkSocket, of_family: int, index: int = 0, table: i
     """
     messages = _dump(netlink, of_family, index, table)
     return [m for m in messages if all(_matches(route, index, table) for route in KernelRoute.read_all(m))]
+
+
+def has_routes(netlink: NetlinkSocket, table: int) -> bool:
+    """Whether any route is in a table."""
+    return any(dump_routes(netlink, of_family, table=table) for of_family in (AF_INET, AF_INET6))
+
+
+def free_table(netlink: NetlinkSocket, taken: set[int], first: int) -> int:
+    """The first table, from `first` on, that is not taken and holds no route."""
+    while first in taken or has_routes(netlink, first):
+        first += 1
+    return first
 
 
 def _dump(netlink: NetlinkSocket, of_family: int, index: int, table: int) -> list[bytes]:

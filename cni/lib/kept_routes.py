@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from cni.lib import addresses
+from cni.lib import addresses, links
 from cni.lib.ip import AF_INET, AF_INET6
 from cni.lib.netlink import (
     NLM_F_APPEND,
@@ -78,7 +78,7 @@ class KeptRoute:
         """Whether the kernel makes it again once the interface is up: a link-local one, or a router's advertisement."""
         return self.is_link_local or self.expires or self.protocol == addresses.RTPROT_RA
 
-    def message(self, table: int, flags: int = 0, index: int = 0) -> bytes:
+    def message(self, table: int, flags: int = 0, index: int = 0, with_source: bool = True) -> bytes:
         """The body of a route message that puts it into `table`, or takes it from there; `flags` are RTNH_F_*.
 
         `index` is that of the interface, if it has another one by now.
@@ -86,7 +86,8 @@ class KeptRoute:
         of_family, dst_len, src_len, tos, _, protocol, scope, kind, _ = self._header
         small_table = table if table < 256 else addresses.RT_TABLE_UNSPEC
         body = addresses.RTMSG.pack(of_family, dst_len, src_len, tos, small_table, protocol, scope, kind, flags)
-        body += b"".join(attribute(kind, value) for kind, value in self._by(index).items())
+        left_out = () if with_source else (addresses.RTA_PREFSRC,)
+        body += b"".join(attribute(kind, value) for kind, value in self._by(index).items() if kind not in left_out)
         return body + (attribute_u32(addresses.RTA_TABLE, table) if table > 255 else b"")
 
     def _by(self, index: int) -> dict[int, bytes]:
@@ -122,14 +123,22 @@ def put(netlink: NetlinkSocket, route: KeptRoute, table: int, index: int = 0, ho
     """Put a route into a table, in the place of one to the same destination. Raises NetlinkError.
 
     The kernel lets no route in whose next hop it cannot reach by another one. Where it was, it may have got in before
-    that one was taken away, as ptp does; so it is let in as one whose next hop is on the link.
+    that one was taken away, as ptp does; so it is let in as one whose next hop is on the link. Nor does the kernel let
+    one in with a source that is a VRF's address, but into that VRF's table; so it is let in without.
     """
-    try:
-        netlink.request(addresses.RTM_NEWROUTE, route.message(table, index=index), how)
-    except NetlinkError as error:
-        if error.errno not in UNREACHABLE or route.gateway is None:
-            raise
-        netlink.request(addresses.RTM_NEWROUTE, route.message(table, RTNH_F_ONLINK, index), how)
+    flags, with_source = 0, True
+    while True:
+        try:
+            netlink.request(addresses.RTM_NEWROUTE, route.message(table, flags, index, with_source), how)
+        except NetlinkError as error:
+            if error.errno in UNREACHABLE and route.gateway is not None and not flags:
+                flags = RTNH_F_ONLINK
+            elif error.errno == links.EINVAL and route.source is not None and with_source:
+                with_source = False
+            else:
+                raise
+        else:
+            return
 
 
 def put_back(netlink: NetlinkSocket, route: KeptRoute, table: int, index: int = 0) -> None:

@@ -146,6 +146,48 @@ def test_a_vrf_takes_a_table_that_nobody_has(node: World) -> None:
     assert "table 3" in node.sh("ip -d link show blue", pod="p1")
 
 
+def test_a_vrf_takes_no_table_with_routes(node: World) -> None:
+    """They would be the VRF's way out."""
+    require_kernel(node, "vrf")
+    node.sh("ip link set lo up; ip route add blackhole 192.0.2.0/24 table 1", pod="p1")
+    wired(node)
+    assert "table 2" in node.sh("ip -d link show blue", pod="p1")
+
+
+def test_routes_of_other_tables_stay_there(node: World) -> None:
+    """Those of sbr, for one, which came before. They cannot name the VRF's address as their source there."""
+    require_kernel(node, "vrf")
+    result = {"prevResult": call(node, "ADD", BRIDGE)}
+    call(node, "ADD", conf("sbr") | result)
+    look = "ip route show table 100 | sed 's/ src [^ ]*//; s/ *$//'"
+    before = node.sh(look, pod="p1")
+    assert "default via 10.9.0.1" in before
+    call(node, "ADD", VRF | result)
+    assert sorted(node.sh(look, pod="p1").splitlines()) == sorted(before.splitlines())
+
+
+def test_interfaces_that_share_a_vrf_keep_their_routes(node: World) -> None:
+    """Both have a default route, by the same metric."""
+    require_kernel(node, "vrf")
+    wired(node)
+    other = {**BRIDGE, "name": "net2", "bridge": "cni1", "ipam": {**BRIDGE["ipam"], "subnet": "10.8.0.0/24"}}
+    result = {"prevResult": call(node, "ADD", other, CNI_IFNAME="eth1")}
+    call(node, "ADD", VRF | {"name": "net2"} | result, CNI_IFNAME="eth1")
+    routes = node.sh("ip route show vrf blue default", pod="p1")
+    assert "via 10.9.0.1 dev eth0" in routes
+    assert "via 10.8.0.1 dev eth1" in routes
+    call(node, "DEL", VRF | {"name": "net2"}, CNI_IFNAME="eth1")
+    assert "via 10.9.0.1 dev eth0" in node.sh("ip route show vrf blue default", pod="p1")
+
+
+@pytest.mark.parametrize("keys", [{"vrfname": "eth0"}, {"vrfname": ""}, {"table": "x"}, {"table": 1 << 40}])
+def test_a_pod_can_go_whatever_vrf_could_not_do_with_it(keys: dict[str, Any], node: World) -> None:
+    result = {"prevResult": call(node, "ADD", BRIDGE)}
+    refused(node, "ADD", VRF | keys | result)
+    call(node, "DEL", VRF | keys | result)
+    assert pod_links(node) == ["eth0", "lo"]
+
+
 def test_vrf_del_leaves_the_pod_that_a_stale_path_leads_to(node: World) -> None:
     wired(node)
     result = wired(node, "p2")
