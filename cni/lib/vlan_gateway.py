@@ -5,13 +5,14 @@ It is one end of a veth pair; the other is a port of the bridge in that VLAN, as
     node   cni0.100 10.9.0.1/24 ---- veth... -- [cni0: VLAN 100] -- veth... ---- eth0 10.9.0.2/24   pod
 
 It stays as the bridge does, for the pods to come. An interface of that name that somebody else made, a VLAN device for
-instance, is used as it is. One made here is switched on last, so one that is down is what a killed ADD has left, and is
-made anew. Everything is done under the NetnsLock, since several pods arrive at once.
+instance, is used as it is. One made here is switched on last, and told its gateways then, so one that is down and knows
+of none is what a killed ADD has left, and is made anew. Another one is switched on, and its port put back into the
+bridge. Everything is done under the NetnsLock, since several pods arrive at once.
 """
 
 from __future__ import annotations
 
-from cni.lib import links, sysctl
+from cni.lib import links, ownership, sysctl
 from cni.lib.bridge_vlans import PVID, UNTAGGED, Vlans, list_ports, set_port
 from cni.lib.errors import CniError
 from cni.lib.gateways import Gateways, is_ours, marked_mac
@@ -40,16 +41,33 @@ class VlanGateway:
         """Make it if it is not there. Raises CniError."""
         with NetnsLock():
             link = links.find_link(self._netlink, self.name)
-            if link is not None and is_ours(link) and not link.up:
-                links.delete_link(self._netlink, index=link.index)
-                link = None
-            if link is None:
-                try:
+            try:
+                if link is not None and is_ours(link) and not (link.up or ownership.alias(link)):
+                    links.delete_link(self._netlink, index=link.index)
+                    link = None
+                if link is None:
                     self._make()
-                except NetlinkError as error:
-                    problem = "failed to create vlan interface: failed to create vlan gateway"
-                    raise CniError(f'{problem} "{self.name}": {error}') from error
+                elif is_ours(link):
+                    self._mend(link)
+            except NetlinkError as error:
+                problem = "failed to create vlan interface: failed to create vlan gateway"
+                raise CniError(f'{problem} "{self.name}": {error}') from error
             self.link = links.get_link(self._netlink, self.name)
+
+    def _mend(self, link: links.Link) -> None:
+        """Switch it on, and put its port back into the bridge, which may have been made anew."""
+        port = links.find_link(self._netlink, index=link.peer)
+        if port is not None and ownership.alias(port) == PORT_ALIAS + self.name and port.master != self._bridge.index:
+            self._enter(port.index)
+        if not link.up:
+            links.set_up(self._netlink, link.index)
+
+    def _enter(self, port: int) -> None:
+        """Make the port one of the bridge, in the VLAN."""
+        alias = attribute_text(links.IFLA_IFALIAS, PORT_ALIAS + self.name)
+        links.set_link(self._netlink, port, attribute_u32(links.IFLA_MASTER, self._bridge.index), alias)
+        set_port(self._netlink, port, self._bridge, self._vlans)
+        links.set_up(self._netlink, port)
 
     def _make(self) -> None:
         """Both ends, the port in the VLAN, and both up."""
@@ -61,10 +79,7 @@ class VlanGateway:
         try:
             index = links.get_link(netlink, port).index
             sysctl.try_write(f"net/ipv6/conf/{port}/accept_ra", "0")
-            alias = attribute_text(links.IFLA_IFALIAS, PORT_ALIAS + self.name)
-            links.set_link(netlink, index, attribute_u32(links.IFLA_MASTER, self._bridge.index), alias)
-            set_port(netlink, index, self._bridge, self._vlans)
-            links.set_up(netlink, index)
+            self._enter(index)
             links.set_up(netlink, links.get_link(netlink, self.name).index)
         except NetlinkError:
             links.delete_link(netlink, port)

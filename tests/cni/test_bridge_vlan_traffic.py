@@ -154,3 +154,13 @@ def test_check_looks_at_the_vlans(change: str, vlans: World) -> None:
     call(vlans, "CHECK", netconf)
     vlans.sh(change.format(host_end(result)))
     assert "VLANs" in refused(vlans, "CHECK", netconf)["msg"]
+
+
+@pytest.mark.parametrize("broken", ["ip link set cni0.100 down", "ip link del cni0"])
+def test_the_interface_in_the_vlan_is_mended_by_the_next_pod(broken: str, vlans: World) -> None:
+    """With the addresses that it has, an administrator's among them."""
+    call(vlans, "ADD", bridge(vlan=100))
+    vlans.sh(f"ip addr add 192.0.2.1/24 dev cni0.100; {broken}")
+    call(vlans, "ADD", bridge(vlan=100), "p2")
+    assert "192.0.2.1/24" in vlans.sh("ip addr show cni0.100")
+    assert reaches(vlans, "p2", "10.9.0.1")
