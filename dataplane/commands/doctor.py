@@ -264,8 +264,9 @@ def _check_set_up(subject: Subject) -> Iterator[Finding]:
     """What a running node has set up, compared anew with the host; before the start, what it will turn on."""
     if subject.differences is None:
         for version in subject.versions:
-            state = "is" if netdev.forwarding_enabled(version) else "is not yet, the node turns it on,"
-            yield Finding("OK", "forwarding", f"IPv{version} {state} forwarded")
+            on = netdev.forwarding_enabled(version)
+            state = "is forwarded" if on else "is not forwarded yet; the node turns that on"
+            yield Finding("OK", "forwarding", f"IPv{version} {state}")
         return
     found = {what: difference for what, difference in subject.differences.items() if difference}
     for what, difference in found.items():
