@@ -29,6 +29,13 @@ def _has_capabilities(*numbers: int) -> bool:
 
 
 @pytest.fixture(scope="session")
+def run_directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that all processes of this run of the suite share, however many there are."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if hasattr(request.config, "workerinput") else own
+
+
+@pytest.fixture(scope="session")
 def namespaces() -> None:
     """Ask for this in a test that builds network namespaces: it skips where the rights are missing."""
     if not _has_capabilities(CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN):

@@ -42,7 +42,7 @@ def test_nobody_there_is_no_error(monkeypatch: pytest.MonkeyPatch, address: str)
     systemd.notify("READY=1")
 
 
-@pytest.mark.parametrize("process", ["", str(os.getpid())])
+@pytest.mark.parametrize("process", ["", str(os.getpid())], ids=["any process", "this process"])
 def test_the_watchdog_is_fed_again_and_again(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch, process: str
 ) -> None:

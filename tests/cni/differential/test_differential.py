@@ -22,7 +22,8 @@ import pytest
 
 from tests.cni.differential.cases.table import ALL_CASES
 from tests.cni.differential.intended.entry import matches
-from tests.cni.differential.intended.table import INTENDED, explain
+from tests.cni.differential.intended.table import INTENDED
+from tests.cni.differential.record import Record
 from tests.cni.differential.scenario import Case
 from tests.cni.differential.twin import Twin
 from tests.cni.world.kernel import require_kernel
@@ -37,36 +38,26 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin]:
         yield Twin(go, udplane)
 
 
-@pytest.fixture(scope="module")
-def coverage() -> dict[str, set[str]]:
-    """Which cases ran, which were left out for the kernel, and which intended differences were seen."""
-    return {"cases": set(), "skipped": set(), "intended": set()}
-
-
 def marked(case: Case) -> Any:
     """The case as a parameter; with needs, it is one for other kernels too."""
     return pytest.param(case, id=case.name, marks=[pytest.mark.kernels] if case.needs else [])
 
 
 @pytest.mark.parametrize("case", [*map(marked, ALL_CASES)])
-def test_same_as_official_plugins(case: Case, twin: Twin, coverage: dict[str, set[str]]) -> None:
-    coverage["skipped"].add(case.name)
-    require_kernel(twin.kernel, *case.needs)
-    coverage["skipped"].remove(case.name)
-    unexplained = []
-    for difference in twin.run(case):
-        entry = explain(difference)
-        if entry is None:
-            unexplained.append(str(difference))
-        else:
-            coverage["intended"].add(entry.name)
-    coverage["cases"].add(case.name)
-    assert not unexplained, "first is the official plugin, second is udplane's:\n" + "\n".join(unexplained)
+def test_same_as_official_plugins(case: Case, twin: Twin, record: Record) -> None:
+    try:
+        require_kernel(twin.kernel, *case.needs)
+    except pytest.skip.Exception:
+        record.skipped(case.name)
+        raise
+    record.judge(case.name, twin.run(case), INTENDED)
 
 
-def test_every_intended_difference_still_occurs(coverage: dict[str, set[str]]) -> None:
-    if len(coverage["cases"] | coverage["skipped"]) < len(ALL_CASES):
+@pytest.mark.alone("judges what all cases have seen")
+def test_every_intended_difference_still_occurs(record: Record) -> None:
+    coverage = record.read()
+    if len(coverage.cases | coverage.skipped) < len(ALL_CASES):
         pytest.skip("only part of the cases ran: run the whole file to check the list of intended differences")
-    judged = [entry for entry in INTENDED if not any(matches(case, entry.cases) for case in coverage["skipped"])]
-    stale = {entry.name for entry in judged} - coverage["intended"]
+    judged = [entry for entry in INTENDED if not any(matches(case, entry.cases) for case in coverage.skipped)]
+    stale = {entry.name for entry in judged} - coverage.intended
     assert not stale, "remove from intended/ what no longer differs:\n" + "\n".join(sorted(stale))

@@ -11,7 +11,8 @@ import pytest
 
 from tests.cni.differential.cases.table import ALL_CASES
 from tests.cni.differential.intended.old import OLD
-from tests.cni.differential.intended.table import INTENDED, explain
+from tests.cni.differential.intended.table import INTENDED
+from tests.cni.differential.record import Record
 from tests.cni.differential.scenario import Case
 from tests.cni.differential.twin import Twin
 from tests.cni.world.world import OLD_GO_PLUGINS, World, install_plugins, require_world
@@ -31,27 +32,15 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin]:
         yield Twin(go, udplane)
 
 
-@pytest.fixture(scope="module")
-def seen() -> set[str]:
-    """The entries of intended/old.py that were needed, and the cases that ran."""
-    return set()
-
-
 @pytest.mark.parametrize("case", SAMPLE, ids=repr)
-def test_same_as_an_old_release(case: Case, twin: Twin, seen: set[str]) -> None:
-    unexplained = []
-    for difference in twin.run(case):
-        entry = explain(difference, (*OLD, *INTENDED))
-        if entry is None:
-            unexplained.append(str(difference))
-        else:
-            seen.add(entry.name)
-    seen.add(case.name)
-    assert not unexplained, "first is the official plugin, second is udplane's:\n" + "\n".join(unexplained)
+def test_same_as_an_old_release(case: Case, twin: Twin, record: Record) -> None:
+    record.judge(case.name, twin.run(case), (*OLD, *INTENDED))
 
 
-def test_every_difference_of_old_releases_still_occurs(seen: set[str]) -> None:
-    if not seen.issuperset(case.name for case in SAMPLE):
+@pytest.mark.alone("judges what all cases have seen")
+def test_every_difference_of_old_releases_still_occurs(record: Record) -> None:
+    coverage = record.read()
+    if not coverage.cases.issuperset(case.name for case in SAMPLE):
         pytest.skip("only part of the cases ran: run the whole file to check the list of differences")
-    stale = {entry.name for entry in OLD} - seen
+    stale = {entry.name for entry in OLD} - coverage.intended
     assert not stale, "remove from intended/old.py what no longer differs:\n" + "\n".join(sorted(stale))

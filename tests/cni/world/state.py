@@ -126,8 +126,9 @@ def veth_names(snapshot: dict[str, Any]) -> dict[str, str]:
 
 def mask(text: str, names: dict[str, str]) -> str:
     """`text` with random MAC addresses and veth names replaced."""
-    text = MAC.sub(lambda found: found[0] if found[0].startswith(CHOSEN_MAC_PREFIXES) else "MAC", text)
-    return RANDOM_VETH.sub(lambda found: names.get(found[0], "vethX"), text)
+    if ":" in text:
+        text = MAC.sub(lambda found: found[0] if found[0].startswith(CHOSEN_MAC_PREFIXES) else "MAC", text)
+    return text if "veth" not in text else RANDOM_VETH.sub(lambda found: names.get(found[0], "vethX"), text)
 
 
 def mask_value(value: Any, names: dict[str, str]) -> Any:

@@ -11,7 +11,7 @@ JSON object a line back on standard output:
     settle    wait for the end of what killed programs left running
     snapshot  everything that a plugin could have changed: see `snapshot`
 
-Only the standard library is imported: this file runs by path, outside the package.
+This file runs by path, in an interpreter that knows nothing of the checkout but what is beside it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import contextlib
 import ctypes
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -30,14 +29,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parents[3]))
+from tests.cni.world import observe
+from tests.cni.world.observe import STATE_ROOTS, text
+
 CLONE_NEWNET = 0x40000000
 MS_BIND = 0x1000
 MNT_DETACH = 2
-STATE_ROOTS = ("/etc/cni", "/run", "/var/lib/cni")
-# /run/netns is shown as namespaces, not files; the others belong to iptables, mount(8) and the warm interpreter.
-NOT_STATE = ("/run/netns", "/run/xtables.lock", "/run/mount", "/run/udplane-cni")
 REMOVALS = 10
-COMPAT_TABLES = {f"{family} {table}" for family in ("ip", "ip6") for table in ("filter", "nat", "mangle", "raw")}
 
 # What ./dev has unpacked instead of installing is on the inherited part.
 SYSTEM_PATH = f"/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin:{os.environ.get('PATH', '')}"
@@ -80,6 +79,7 @@ def enter_new_netns() -> None:
 def reset() -> None:
     """Give this process a new network namespace and forget all state."""
     enter_new_netns()
+    observe.forget_firewall()
     for pod in Path("/run/netns").iterdir():
         libc.umount2(str(pod).encode(), MNT_DETACH)
     for root in STATE_ROOTS:
@@ -194,130 +194,16 @@ def settle() -> None:
             os.waitpid(-1, 0)
 
 
-def text(data: bytes) -> str:
-    """Bytes as a string that JSON can carry."""
-    return data.decode("utf-8", "backslashreplace")
-
-
-def output(*argv: str) -> str:
-    """The standard output of a command that must succeed."""
-    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-
-
 def snapshot(pods: list[str], with_sysctls: bool = True) -> dict[str, Any]:
     """Links, addresses, routes, queueing and sysctls of each namespace, the node's firewall rules, the state files.
 
     The sysctls, of which there are thousands, take most of the time; they are left out unless they are asked for.
     """
     return {
-        "netns": {pod or "node": in_pod(pod or None, lambda: network_state(with_sysctls)) for pod in ["", *pods]},
-        "rules": firewall_rules(),
-        "files": state_files(),
+        "netns": {pod or "node": in_pod(pod or None, lambda: observe.network(with_sysctls)) for pod in ["", *pods]},
+        "rules": observe.firewall(),
+        "files": observe.state_files(),
     }
-
-
-def network_state(with_sysctls: bool) -> dict[str, Any]:
-    """What iproute2 and /proc/sys/net say of the calling thread's network namespace."""
-    addresses = json.loads(output("ip", "-j", "-d", "addr", "show"))
-    routes = [*json.loads(output("ip", "-j", "-4", "route", "show", "table", "all") or "[]"),
-              *json.loads(output("ip", "-j", "-6", "route", "show", "table", "all") or "[]")]  # fmt: skip
-    plain = all(link.get("qdisc") == "noqueue" for link in addresses)
-    queueing = [] if plain else json.loads(output("tc", "-j", "qdisc", "show") or "[]")
-    links = [link["ifname"] for link in addresses]
-    return {
-        "links": addresses,
-        "routes": routes,
-        "policy": [line for family in ("-4", "-6") for line in output("ip", family, "rule").splitlines()],
-        "qdiscs": queueing,
-        "filters": ingress_filters(queueing),
-        "vlans": bridge_vlans(addresses),
-        "sysctls": sysctls(links) if with_sysctls else {},
-    }
-
-
-def ingress_filters(queueing: list[dict[str, Any]]) -> dict[str, str]:
-    """The traffic filters of each link that has an ingress queue."""
-    ingress = [entry["dev"] for entry in queueing if entry["kind"] == "ingress"]
-    return {dev: output("tc", "filter", "show", "dev", dev, "parent", "ffff:") for dev in ingress}
-
-
-def bridge_vlans(links: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """The VLANs of each bridge and each port that has some."""
-    bridges = [link for link in links if link.get("linkinfo", {}).get("info_kind") == "bridge"]
-    if not bridges:
-        return {}
-    return {entry["ifname"]: entry["vlans"] for entry in json.loads(output("bridge", "-j", "vlan", "show") or "[]")}
-
-
-def sysctls(links: list[str]) -> dict[str, str]:
-    """Every readable setting of the links, of `all` and of `default`, and ip_forward."""
-    found = {"ipv4/ip_forward": Path("/proc/sys/net/ipv4/ip_forward").read_text().strip()}
-    for family in ("ipv4", "ipv6"):
-        for link in ["all", "default", *links]:
-            directory = f"{family}/conf/{link}"
-            for name in os.listdir(f"/proc/sys/net/{directory}"):  # noqa: PTH208 - not thousands of Path objects
-                try:
-                    found[f"{directory}/{name}"] = read_setting(f"/proc/sys/net/{directory}/{name}")
-                except OSError:
-                    continue  # stable_secret cannot be read before it is set
-    return found
-
-
-def read_setting(path: str) -> str:
-    """A sysctl's value. There are thousands of them in a snapshot, so this does no more than it must."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return os.read(descriptor, 4096).decode().strip()
-    finally:
-        os.close(descriptor)
-
-
-def firewall_rules() -> dict[str, Any]:
-    """iptables' tables as {family table: {chain: [rule]}}, and every other nft table as its listing."""
-    tables = [line.removeprefix("table ") for line in output("nft", "list", "tables").splitlines()]
-    rules: dict[str, Any] = {}
-    for family, program in (("ip", "iptables-save"), ("ip6", "ip6tables-save")):
-        if any(table in COMPAT_TABLES and table.startswith(f"{family} ") for table in tables):
-            rules |= saved_chains(family, output(program))
-    for table in tables:
-        if table not in COMPAT_TABLES:
-            rules[table] = output("nft", "-s", "list", "table", *table.split()).splitlines()
-    return rules
-
-
-def saved_chains(family: str, saved: str) -> dict[str, dict[str, list[str]]]:
-    """The chains of iptables-save with their rules, in order, under `family table`; counters are left out."""
-    tables: dict[str, dict[str, list[str]]] = {}
-    chains: dict[str, list[str]] = {}
-    for line in saved.splitlines():
-        if line.startswith("*"):
-            chains = tables.setdefault(f"{family} {line[1:]}", {})
-        elif line.startswith(":"):
-            chains[line[1:].split()[0]] = []
-        elif line.startswith("-A "):
-            chains[line.split()[1]].append(re.sub(r"^-A \S+ ?", "", line))
-    return tables
-
-
-def state_files() -> dict[str, str]:
-    """Mode and content of every file and directory under the state directories."""
-    found: dict[str, str] = {}
-    for root in STATE_ROOTS:
-        for directory, subdirectories, names in os.walk(root):
-            subdirectories[:] = [name for name in subdirectories if f"{directory}/{name}" not in NOT_STATE]
-            paths = [f"{directory}/{name}" for name in [*subdirectories, *names]]
-            found |= {path: describe(Path(path)) for path in paths if path not in NOT_STATE}
-    return found
-
-
-def describe(path: Path) -> str:
-    """One line on a file: its mode, then its content or what else it is."""
-    mode = f"{path.lstat().st_mode & 0o7777:04o}"
-    if path.is_dir():
-        return f"{mode} directory"
-    if not path.is_file():
-        return f"{mode} special"
-    return f"{mode} {text(path.read_bytes())}"
 
 
 def answer(request: dict[str, Any]) -> Any:
