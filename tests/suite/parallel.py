@@ -65,10 +65,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
     return Scheduling(config, log)
 
 
+HOST = "UDPLANE_SUITE_HOST"
+"""Environment variable: a program that makes each of those namespaces a certain host, then becomes its arguments."""
+
+
 def pytest_xdist_setupnodes(specs: Sequence[execnet.XSpec]) -> None:
     """Start each process in namespaces of its own, where this one has some."""
     if private.inside():
-        command = [*OWN_NAMESPACES, sys.executable, "-I", "-m", private.MODULE, sys.executable]
+        host = [os.environ[HOST]] if HOST in os.environ else []
+        command = [*OWN_NAMESPACES, sys.executable, "-I", "-m", private.MODULE, *host, sys.executable]
         for spec in specs:
             spec.python = shlex.join(command)
 
