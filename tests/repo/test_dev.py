@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.suite.quick import CHOSEN
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -90,3 +92,9 @@ def test_the_hooks_of_a_commit_are_programs_of_the_checks() -> None:
     commands = [hook["entry"].removeprefix(".venv/bin/") for hook in repository["hooks"]]
     assert [command for command in commands if command not in checks] == ["./dev check"]
     assert {hook["language"] for hook in repository["hooks"]} == {"system"}
+
+
+def test_the_quick_part_is_of_files_that_are_there() -> None:
+    for place in CHOSEN:
+        path = place.partition("::")[0]
+        assert list(ROOT.glob(f"{path}*")), place

@@ -9,7 +9,21 @@ from __future__ import annotations
 import pytest
 
 CHOSEN = (
-    "tests/unit/",
+    "tests/test_",
+    "tests/packets/",
+    "tests/leases/",
+    "tests/forwarding/",
+    "tests/capture/test_filter.py",
+    "tests/capture/test_pcapng.py",
+    "tests/capture/test_superpacket.py",
+    "tests/kernel/test_wishes.py",
+    "tests/commands/test_status.py",
+    "tests/node/test_control.py",
+    "tests/node/test_document.py",
+    "tests/node/test_membership.py",
+    "tests/node/test_run_directory.py",
+    "tests/node/test_subnet_file.py",
+    "tests/node/test_systemd.py",
     "tests/engines/",
     "tests/repo/",
     "tests/native/test_build.py",
