@@ -2,7 +2,7 @@
  * What Python may call of the fast path, in declarations that both cffi and the C compiler read.
  *
  * Addresses are 16 bytes in network order, IPv4 as ::ffff:a.b.c.d. Times are nanoseconds of the monotonic clock.
- * Functions that can fail return -errno. No function prints or exits.
+ * Functions that can fail return -errno. No function prints or exits. docs/native.md says what is in the other files.
  */
 
 /* What the loop can do without; see dataplane.engines.contract.OFFLOADS. */

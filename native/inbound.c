@@ -3,17 +3,11 @@
 
 #include "loop.h"
 
-static void count(struct dp_loop *loop, enum dp_verdict verdict, int32_t peer, uint64_t packets, uint64_t bytes)
-{
-    dp_worker_count(loop->worker, DP_DIRECTION_DECAP, verdict, packets, bytes);
-    if (verdict == DP_VERDICT_FORWARDED)
-        dp_worker_count_peer(loop->worker, loop->routes, DP_DIRECTION_DECAP, peer, packets, bytes, loop->now_ns);
-}
-
 static void write_single(struct dp_loop *loop, const struct dp_group *group, uint8_t *packet, size_t len)
 {
     int error = dp_loop_write_plain(loop, packet, len);
-    count(loop, error ? DP_VERDICT_WRITE_FAILED : DP_VERDICT_FORWARDED, group->peer, 1, len);
+    dp_loop_count(loop, DP_DIRECTION_DECAP, error ? DP_VERDICT_WRITE_FAILED : DP_VERDICT_FORWARDED, group->peer, 1,
+                  len);
 }
 
 /* Write the packets of a group one by one; they are all still as they came, each header in front of its payload. */
@@ -39,7 +33,7 @@ static void write_group(struct dp_loop *loop, const struct dp_group *group)
         iovs[i + 2] = (struct iovec){group->payload[i], group->payload_lens[i]};
     int error = dp_loop_write(loop, iovs, group->n_packets + 2);
     if (!error) {
-        count(loop, DP_VERDICT_FORWARDED, group->peer, group->n_packets, group->bytes);
+        dp_loop_count(loop, DP_DIRECTION_DECAP, DP_VERDICT_FORWARDED, group->peer, group->n_packets, group->bytes);
         return;
     }
     if (error == EINVAL)
@@ -74,7 +68,7 @@ static void take(struct dp_loop *loop, const struct dp_run *run, uint8_t *data, 
     if (packet.verdict != DP_VERDICT_FORWARDED) {
         if (packet.egress == DP_EGRESS_TUN)
             dp_loop_write_plain(loop, packet.data, packet.len);
-        count(loop, packet.verdict, NO_PEER, 1, len);
+        dp_loop_count(loop, DP_DIRECTION_DECAP, packet.verdict, NO_PEER, 1, len);
         return;
     }
     if (dp_coalescer_full(&loop->coalescer))

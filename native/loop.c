@@ -6,7 +6,6 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <sys/uio.h>
 #include <time.h>
 
 enum { TUN, UDP, STOP, N_ENDS };
@@ -17,27 +16,6 @@ enum { TUN, UDP, STOP, N_ENDS };
 #define FLOOD_READS     4         /* as many in a turn, and short ones, are a flood of small packets */
 #define FLOOD_PAUSE_NS  30000
 #define TIMER_SLACK_NS  1000
-
-int dp_loop_write(struct dp_loop *loop, struct iovec *iovs, size_t n_iovs)
-{
-    size_t skip = loop->vnet_len ? 0 : 1;
-
-    while (writev(loop->tun_fd, iovs + skip, (int)(n_iovs - skip)) < 0) {
-        if (errno == EINTR)
-            continue;
-        if (errno == EBADFD)
-            loop->error = -errno;
-        return errno;
-    }
-    return 0;
-}
-
-int dp_loop_write_plain(struct dp_loop *loop, uint8_t *packet, size_t len)
-{
-    struct virtio_net_hdr vnet = {0};
-    struct iovec iovs[] = {{&vnet, sizeof vnet}, {packet, len}};
-    return dp_loop_write(loop, iovs, 2);
-}
 
 static uint64_t now_ns(void)
 {

@@ -118,4 +118,21 @@ int dp_loop_write(struct dp_loop *loop, struct iovec *iovs, size_t n_iovs);
  */
 int dp_loop_write_plain(struct dp_loop *loop, uint8_t *packet, size_t len);
 
+/**
+ * dp_loop_count() - count packets that are done with, and if they went to or came from a peer, for that peer too
+ * @loop: the loop
+ * @direction: their way
+ * @verdict: their final verdict
+ * @peer: the peer's id; of no meaning unless they were forwarded
+ * @packets: how many
+ * @bytes: their bytes as read
+ */
+static inline void dp_loop_count(struct dp_loop *loop, enum dp_direction direction, enum dp_verdict verdict,
+                                 int32_t peer, uint64_t packets, uint64_t bytes)
+{
+    dp_worker_count(loop->worker, direction, verdict, packets, bytes);
+    if (verdict == DP_VERDICT_FORWARDED)
+        dp_worker_count_peer(loop->worker, loop->routes, direction, peer, packets, bytes, loop->now_ns);
+}
+
 #endif

@@ -4,13 +4,6 @@
 
 #include "narrow.h"
 
-static void count(struct dp_loop *loop, enum dp_verdict verdict, int32_t peer, uint64_t packets, uint64_t bytes)
-{
-    dp_worker_count(loop->worker, DP_DIRECTION_ENCAP, verdict, packets, bytes);
-    if (verdict == DP_VERDICT_FORWARDED)
-        dp_worker_count_peer(loop->worker, loop->routes, DP_DIRECTION_ENCAP, peer, packets, bytes, loop->now_ns);
-}
-
 /*
  * Learn what the path to a peer carries. A segment that is larger goes again in another way, or its source is told.
  */
@@ -43,7 +36,7 @@ static void sent(void *context, const struct dp_segment *segment, int32_t peer, 
         verdict = send_narrower(loop, segment, peer);
     else if (error)
         verdict = DP_VERDICT_SEND_FAILED;
-    count(loop, verdict, peer, n_packets, bytes);
+    dp_loop_count(loop, DP_DIRECTION_ENCAP, verdict, peer, n_packets, bytes);
 }
 
 static void flush(struct dp_loop *loop)
@@ -127,7 +120,8 @@ static void take(struct dp_loop *loop, struct dp_packet *packet, const struct vi
     if (packet->verdict != DP_VERDICT_FORWARDED) {
         if (packet->egress == DP_EGRESS_TUN)
             dp_loop_write_plain(loop, packet->data, packet->len);
-        count(loop, packet->verdict, NO_PEER, super.n_segments, bytes + (super.n_segments - 1) * super.header_len);
+        dp_loop_count(loop, DP_DIRECTION_ENCAP, packet->verdict, NO_PEER, super.n_segments,
+                      bytes + (super.n_segments - 1) * super.header_len);
         return;
     }
     if (super.header_len) {

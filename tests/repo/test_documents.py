@@ -64,3 +64,11 @@ def test_a_tagged_commit_has_the_version_of_its_tag() -> None:
     command = ["git", "tag", "--points-at", "HEAD", "--list", "v*"]
     tags = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     assert tags in ([], [f"v{__version__}"])
+
+
+@pytest.mark.parametrize(
+    ("page", "files"), [("docs/native.md", "native/*.c"), ("cni/lib/__init__.py", "cni/lib/[!_]*.py")]
+)
+def test_a_flat_room_has_a_map(page: str, files: str) -> None:
+    named = set(re.findall(r"`(\w+)(?:\.c)?`", (ROOT / page).read_text()))
+    assert {file.stem for file in ROOT.glob(files)} - named == set()
