@@ -1,5 +1,6 @@
 """The C code's own tests: unit tests, sanitizers, fuzzing, other processors. See native/Makefile."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import pytest
 NATIVE = Path(__file__).parents[2] / "native"
 FUZZ_SECONDS = 5
 """For each target; `make -C native fuzz SECONDS=600` is for longer hunts, and `sweep STEP=1` takes all sizes."""
+
+JOBS = len(os.sched_getaffinity(0))
 
 TARGETS = {
     "warnings": {"gcc": "gcc"},
@@ -34,7 +37,7 @@ def test_make(target: str) -> None:
     missing = [packages for command, packages in needs.items() if shutil.which(command) is None]
     if missing:
         pytest.skip(f"needs other programs: apt-get install -y {' '.join(missing)}")
-    command = ["make", "--no-print-directory", "-C", str(NATIVE), target]
+    command = ["make", "--no-print-directory", f"--jobs={JOBS}", "-C", str(NATIVE), target]
     settings = [f"PYTHON={sys.executable}", f"SECONDS={FUZZ_SECONDS}"]
     done = subprocess.run([*command, *settings], capture_output=True, text=True, timeout=600, check=False)
     print(done.stdout)

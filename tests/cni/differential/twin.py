@@ -60,7 +60,12 @@ class Twin:
     def _ask_both(self, op: str, *arguments: dict[str, Any]) -> list[Any]:
         for world, given in zip(self._worlds, arguments, strict=True):
             world.send(op, **given)
-        return [world.receive() for world in self._worlds]
+        first, second = self._worlds
+        try:
+            answer = first.receive()
+        finally:  # whatever the first one's is, the next request must not get the second one's
+            other = second.receive()
+        return [answer, other]
 
     def _shell(self, step: Shell) -> None:
         request: dict[str, Any] = {

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import _thread
 import os
-import runpy
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -52,13 +52,15 @@ def call_now(function: Callable[..., object], arguments: tuple[Any, ...]) -> int
 
 
 def main() -> None:
-    """Be the plugin, through its launcher, until the step comes."""
-    launcher = f"{os.environ['CNI_PATH']}/{sys.argv[2]}"
+    """Be the plugin, in this interpreter even where one is kept warm, until the step comes."""
+    bin_dir, kind = os.environ["CNI_PATH"], sys.argv[2]
+    (library,) = Path(bin_dir).glob(".udplane/lib-*")
+    sys.path.append(str(library))
+    from cni.lib.launch import main as be_plugin
+
     vars(_thread)["start_new_thread"] = call_now
-    killer = Killer(int(sys.argv[1]))
-    sys.argv = [launcher]
-    sys.setprofile(killer)
-    runpy.run_path(launcher, run_name="__main__")
+    sys.setprofile(Killer(int(sys.argv[1])))
+    be_plugin(f"{bin_dir}/{kind}")
 
 
 if __name__ == "__main__":

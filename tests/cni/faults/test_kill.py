@@ -9,14 +9,14 @@ node: cni0, rules, state                      pod p1: eth0
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 
 import pytest
 
 from tests.cni.faults.chain import CHAINS, Chain, settle, state_of
 from tests.cni.world.state import State, differences
-from tests.cni.world.world import World
+from tests.cni.world.world import World, install_plugins, require_world
 
 RECOVERIES: dict[str, Callable[[Chain], object]] = {
     "DEL": Chain.delete,
@@ -36,6 +36,14 @@ COMBINATIONS = [
     ("host-device", "ADD", "GC"),
     ("host-device", "DEL", "GC"),
 ]
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A node that keeps an interpreter warm, for all the calls that are not killed."""
+    require_world()
+    with World(install_plugins(tmp_path_factory.mktemp("bin"), "--keep-warm", "60")) as world:
+        yield world
 
 
 @pytest.mark.parametrize(("name", "verb", "recovery"), COMBINATIONS)
