@@ -3,12 +3,17 @@
 import re
 import subprocess
 from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from cni.lib.registry import MODULES
 from dataplane import __version__
+from dataplane.backends.registry import BACKENDS
+from dataplane.cli import COMMANDS
+from dataplane.stores.registry import STORES
 from tests.repo.test_text import ROOT, tracked_files
 
 DOCUMENTS = sorted(file for file in tracked_files() if file.suffix == ".md")
@@ -72,3 +77,18 @@ def test_a_tagged_commit_has_the_version_of_its_tag() -> None:
 def test_a_flat_room_has_a_map(page: str, files: str) -> None:
     named = set(re.findall(r"`(\w+)(?:\.c)?`", (ROOT / page).read_text()))
     assert {file.stem for file in ROOT.glob(files)} - named == set()
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("docs/backends.md", [f"`{name}`" for name in BACKENDS]),
+        ("docs/leases.md", [f"`{scheme}:" for scheme in STORES]),
+        ("docs/operate.md", [f"udplane {command}" for command in COMMANDS.keys() - {"flanneld", "cni"}]),
+        ("docs/flannel.md", ["udplane flanneld"]),
+        ("docs/cni.md", ["udplane cni", *(f"`{name}`" for name in MODULES)]),
+    ],
+)
+def test_whatever_there_is_has_its_page(page: str, names: Iterable[str]) -> None:
+    text = (ROOT / page).read_text()
+    assert [name for name in names if name not in text] == []
