@@ -7,7 +7,8 @@ Three kinds of entries steer packets to a peer without a hand of ours on the pac
     ForwardingEntry  frames for that MAC address leave a vxlan device in datagrams to this underlay address
 
 `Tables.read` says which of them are there, `Tables.update` changes many. A node of a large cluster has thousands of
-each, so the messages are packed here, a hundred to a system call, and nothing but these three kinds can be said.
+each, and a library takes a hundred times as long to pack one (docs/decisions/0013-own-netlink-encoder.md), so the
+messages are packed here, a hundred to a system call, and nothing but these three kinds can be said.
 
 Entries of ours are told from others' by what only we use: routes carry a protocol number of our own (ROUTE_PROTOCOL,
 rtm_protocol in rtnetlink(7)); neighbours and forwarding entries count as ours when they are permanent and on a device
