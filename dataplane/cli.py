@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataplane import __version__
 from dataplane.errors import UdplaneError
 from dataplane.flags import normalize
+from dataplane.system_path import add_system_directories
 
 COMMANDS = {
     "up": "run the node in the foreground, until SIGTERM or Ctrl-C",
@@ -33,6 +34,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    add_system_directories()
     if arguments[:1] == ["flanneld"]:
         from dataplane.flanneld.command import main as flanneld
 

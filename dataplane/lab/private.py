@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from dataplane.kernel.programs import complaint
+from dataplane.system_path import add_system_directories
 
 MODULE = "dataplane.lab.private"
 
@@ -26,9 +27,6 @@ OUTER_USERS = "UDPLANE_PRIVATE_USERS"
 ENTERING, INSIDE = "entering", "inside"
 
 TUN_DEVICE = Path("/dev/net/tun")
-
-SYSTEM_DIRECTORIES = ("/usr/sbin", "/sbin")
-"""Where distributions keep ip(8), nft(8) and their like; not on an ordinary user's PATH everywhere."""
 
 USER_NAMESPACE_SYSCTLS = (
     ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
@@ -124,17 +122,11 @@ def _user_namespace() -> str:
 
 def _become(argv: list[str], state: str) -> int:
     os.environ[STATE] = state
-    os.environ["PATH"] = _with_system_directories(os.environ.get("PATH", os.defpath))
+    add_system_directories()
     try:
         os.execvp(argv[0], argv)
     except OSError as error:
         return _refuse(f"cannot run {argv[0]} ({error.strerror})", ["install it, or correct its name"])
-
-
-def _with_system_directories(path: str) -> str:
-    """A PATH, with the directories of an administrator's programs behind those that it has."""
-    directories = path.split(os.pathsep)
-    return os.pathsep.join([*directories, *(place for place in SYSTEM_DIRECTORIES if place not in directories)])
 
 
 def settle() -> bool:

@@ -1,5 +1,6 @@
 """What the tests of the node share."""
 
+import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
 
@@ -29,6 +30,19 @@ def complaint(done: subprocess.CompletedProcess[str], status: int = 1) -> str:
     assert len(lines) == 1, done.stderr
     assert "Traceback" not in done.stderr
     return lines[0]
+
+
+def without(*programs: str) -> str:
+    """The start of a shell line for a host on which these programs are not installed; a command finishes it.
+
+    In /dev/null's place nothing can be run. A link is followed, so `iptables` hides all that is the same program.
+    """
+    hide = f"""for directory in $(echo "$PATH:/usr/sbin:/sbin" | tr : " "); do
+        for program in {" ".join(programs)}; do
+            [ ! -e "$directory/$program" ] || mount --bind /dev/null "$directory/$program"
+        done
+    done"""
+    return "exec unshare --mount sh -ec " + shlex.quote(hide + '; exec "$0" "$@"')
 
 
 def says(words: Sequence[str], text: str) -> bool:

@@ -20,7 +20,7 @@ from dataplane.lab.topology import Lab, Node
 from dataplane.leases.lease import LeaseAttrs
 from dataplane.stores.base import AcquireRequest
 from dataplane.stores.registry import open_store
-from tests.node.conftest import complaint
+from tests.node.conftest import complaint, without
 
 CONFIG = {"Network": "10.5.0.0/16"}
 
@@ -186,8 +186,7 @@ def test_an_mtu_that_leaves_too_little_for_ipv6(start: Start) -> None:
 
 
 def test_no_nft_and_no_iptables(start: Start) -> None:
-    """udplane itself is started by its path."""
-    line = start.fails(within="PATH=/nonexistent exec")
+    line = start.fails(within=without("nft", "iptables", "iptables-legacy"))
     assert "nft is not installed; iptables is not installed; " in line
     assert "on Debian: apt-get install nftables, or start the node with --firewall none" in line
 
