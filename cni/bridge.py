@@ -30,7 +30,7 @@ from cni.lib.netlink import NetlinkError, NetlinkSocket, attribute, attribute_u3
 from cni.lib.netns import Netns, NetnsLock, open_netns
 from cni.lib.rollback import Attempts, Rollback
 from cni.lib.skel import Attachment, Call, Plugin, main
-from cni.lib.types import DNS, Interface, IPConfig, Result, Route
+from cni.lib.types import Interface, IPConfig, Result, Route, read_net_conf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ class Config:
         self.mac_spoof_check = fields.flag("macspoofchk")
         self.stays_down = fields.flag("disableContainerInterface")
         self.gso_max_size = fields.number("gsoMaxSize", go_type="uint32")
-        fields.child("prevResult", "NetConf", "map[string]interface {}")  # an error now, rather than half-way through
-        self.dns = DNS.read(fields.child("dns", "DNS", "types.DNS"))
+        self.dns = read_net_conf(fields)
         self.layer3 = bool(ipam.ipam_type(call))
         self.vlans = _read_vlans(fields)
         self.mac = parse_args(call, ("MAC",)).get("MAC", "")

@@ -13,7 +13,7 @@ from cni.lib.netns import Netns, open_netns
 from cni.lib.podlink import PodLink
 from cni.lib.rollback import Rollback
 from cni.lib.skel import Call, Plugin, main
-from cni.lib.types import Result
+from cni.lib.types import Result, read_net_conf
 
 KIND = "dummy"
 
@@ -21,10 +21,10 @@ KIND = "dummy"
 def _require_ipam(call: Call) -> None:
     complaint = "failed to parse network config"
     try:
-        call.fields("PluginConf").child("prevResult", "", "map[string]interface {}")
+        read_net_conf(call.fields("types.PluginConf"))
     except JsonTypeError as error:
         raise CniError(f"{complaint}: {error}") from None
-    if not ipam.ipam_type(call, complaint):
+    if not ipam.ipam_type(call, complaint, "types.PluginConf"):
         raise CniError("dummy interface requires an IPAM configuration")
 
 

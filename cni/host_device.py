@@ -23,7 +23,7 @@ from cni.lib.netns import OWN_NETNS, Netns, NetnsLock, open_netns, open_netns_if
 from cni.lib.rollback import Attempts, Rollback
 from cni.lib.skel import Attachment, Call, Plugin, main
 from cni.lib.store import same_file
-from cni.lib.types import DNS, Interface, Result
+from cni.lib.types import Interface, Result, read_net_conf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ class Config:
             self.hwaddr = fields.text("hwaddr")
             self.kernel_path = fields.file_name("kernelpath")
             self.pci_address = fields.file_name("pciBusID")
-            fields.child("prevResult", "NetConf", "map[string]interface {}")
-            self.dns = DNS.read(fields.child("dns", "DNS", "types.DNS"))
+            self.dns = read_net_conf(fields)
             runtime_config = fields.child("runtimeConfig", "")
             device_id = runtime_config.file_name("deviceID") if runtime_config else ""
         except JsonTypeError as error:

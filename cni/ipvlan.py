@@ -15,7 +15,7 @@ from cni.lib.netns import Netns, open_netns
 from cni.lib.podlink import PodLink
 from cni.lib.rollback import Rollback
 from cni.lib.skel import Call, Plugin, main
-from cni.lib.types import DNS, Interface, Result
+from cni.lib.types import Interface, Result, read_net_conf
 
 KIND = "ipvlan"
 IFLA_IPVLAN_MODE = 1
@@ -35,7 +35,7 @@ class Config:
             self.mode = fields.text("mode") or DEFAULT_MODE
             self.mtu = fields.number("mtu")
             self.in_container = fields.flag("linkInContainer")
-            self.dns = DNS.read(fields.child("dns", "DNS", "types.DNS"))
+            self.dns = read_net_conf(fields)
         except JsonTypeError as error:
             raise CniError(f"failed to load netconf: {error}") from None
 

@@ -20,7 +20,7 @@ LOOPBACK_V6 = bytes(15) + b"\1"
 
 def add(call: Call) -> Result:
     """Bring lo up, unless it has an address that is not a loopback's."""
-    previous = call.prev_result("PluginConf", "failed to parse network config: ", "failed to parse prevResult: ")
+    previous = call.prev_result("types.PluginConf", "failed to parse network config: ", "failed to parse prevResult: ")
     with Netns(call.netns).netlink() as netlink:
         lo = links.get_link(netlink, "lo")
         for address in addresses.list_addresses(netlink, lo.index):

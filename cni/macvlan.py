@@ -16,7 +16,7 @@ from cni.lib.netns import open_netns
 from cni.lib.podlink import PodLink
 from cni.lib.rollback import Rollback
 from cni.lib.skel import Call, Plugin, main
-from cni.lib.types import DNS, Interface, Result
+from cni.lib.types import Interface, Result, read_net_conf
 
 KIND = "macvlan"
 IFLA_MACVLAN_MODE = 1
@@ -38,8 +38,7 @@ class Config:
             self.mac = fields.text("mac")
             self.in_container = fields.flag("linkInContainer")
             self.queue_len = fields.number("bcqueuelen", go_type="uint32")
-            fields.child("prevResult", "NetConf", "map[string]interface {}")
-            self.dns = DNS.read(fields.child("dns", "DNS", "types.DNS"))
+            self.dns = read_net_conf(fields)
             runtime_config = fields.child("runtimeConfig", "")
             runtime_mac = runtime_config.text("mac") if runtime_config else ""
         except JsonTypeError as error:

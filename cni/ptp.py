@@ -23,7 +23,7 @@ from cni.lib.netlink import NetlinkError, NetlinkSocket
 from cni.lib.netns import Netns, NetnsLock, open_netns
 from cni.lib.rollback import Attempts, Rollback
 from cni.lib.skel import Attachment, Call, Plugin, main
-from cni.lib.types import DNS, Interface, IPConfig, Result
+from cni.lib.types import Interface, IPConfig, Result, read_net_conf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Config:
             self.masquerade = fields.flag("ipMasq")
             self.masquerade_backend = fields.text("ipMasqBackend")
             self.mtu = fields.number("mtu")
-            self.dns = DNS.read(fields.child("dns", "DNS", "types.DNS"))
+            self.dns = read_net_conf(fields)
         except JsonTypeError as error:
             raise CniError(f"failed to load netconf: {error}") from None
 

@@ -71,7 +71,7 @@ def add(call: Call) -> Result:
 
 
 def _previous(call: Call) -> Result:
-    previous = call.prev_result("PluginConf", "failed to parse network configuration: ")
+    previous = call.prev_result("types.PluginConf", "failed to parse network configuration: ")
     if previous is None:
         raise CniError("This plugin must be called as chained plugin")
     return previous

@@ -17,7 +17,7 @@ from cni.lib.podlink import PodLink
 from cni.lib.rollback import Rollback
 from cni.lib.skel import Call, Plugin, main
 from cni.lib.tuntap import IFF_MULTI_QUEUE, IFF_NO_PI, IFF_VNET_HDR, make_labelled_tap, make_tap
-from cni.lib.types import DNS, Interface, Result
+from cni.lib.types import Interface, Result, read_net_conf
 
 KIND = "tun"  # the kernel's name for tun and tap devices alike
 MAX_MTU = (1 << 31) - 1
@@ -37,8 +37,7 @@ class Config:
             self.group = _optional_number(fields, "group")
             self.selinux_context = fields.text("selinuxContext")
             self.bridge = fields.text("bridge")
-            fields.child("prevResult", "NetConf", "map[string]interface {}")
-            self.dns = DNS.read(fields.child("dns", "DNS", "types.DNS"))
+            self.dns = read_net_conf(fields)
             fields.child("args", "struct {}")
             runtime_config = fields.child("runtimeConfig", "")
             runtime_mac = runtime_config.text("mac") if runtime_config else ""

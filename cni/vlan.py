@@ -15,7 +15,7 @@ from cni.lib.netns import open_netns
 from cni.lib.podlink import PodLink
 from cni.lib.rollback import Rollback
 from cni.lib.skel import Call, Plugin, main
-from cni.lib.types import DNS, Interface, Result
+from cni.lib.types import Interface, Result, read_net_conf
 
 KIND = "vlan"
 IFLA_VLAN_ID = 1
@@ -33,8 +33,7 @@ class Config:
             self.vlan = fields.number("vlanId")
             self.mtu = fields.number("mtu")
             self.in_container = fields.flag("linkInContainer")
-            fields.child("prevResult", "NetConf", "map[string]interface {}")
-            self.dns = DNS.read(fields.child("dns", "DNS", "types.DNS"))
+            self.dns = read_net_conf(fields)
         except JsonTypeError as error:
             raise CniError(f"failed to load netconf: {error}") from None
 

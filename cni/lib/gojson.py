@@ -162,7 +162,10 @@ EMBEDDED = {
 
 
 class Fields:
-    """A JSON object as a Go struct: `struct` is that struct's name and `path` the dotted way to it, for messages."""
+    """A JSON object as a Go struct: `struct` is that struct's name and `path` the dotted way to it, for messages.
+
+    Messages have the name without its package: `types.PluginConf` is not the PluginConf of a plugin, which embeds it.
+    """
 
     __slots__ = ("data", "path", "struct")
 
@@ -175,7 +178,7 @@ class Fields:
         what = kind(value)
         if what == "number" and go_type.rstrip("0123456789") in ("int", "uint"):
             what = f"number {_number(value)}"
-        field = f"{self.struct}.{self._path_of(key)}"
+        field = f"{self.struct.rpartition('.')[2]}.{self._path_of(key)}"
         return JsonTypeError(f"json: cannot unmarshal {what} into Go struct field {field} of type {go_type}")
 
     def _path_of(self, key: str) -> str:

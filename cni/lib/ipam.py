@@ -21,10 +21,10 @@ SETTLE_SECONDS = 10
 SETTLE_POLL_SECONDS = 0.02
 
 
-def ipam_type(call: Call, complaint: str = "failed to load netconf") -> str:
+def ipam_type(call: Call, complaint: str = "failed to load netconf", struct: str = "NetConf") -> str:
     """The IPAM plugin's name, empty for an interface without addresses. Raises CniError."""
     try:
-        section = call.fields().child("ipam", "IPAM", "types.IPAM")
+        section = call.fields(struct).child("ipam", "IPAM", "types.IPAM")
         return section.text("type") if section else ""
     except JsonTypeError as error:
         raise CniError(f"{complaint}: {error}") from None

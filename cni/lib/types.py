@@ -187,6 +187,18 @@ class DNS:
         return bool(self.to_json())
 
 
+def read_net_conf(fields: Fields) -> DNS:
+    """What every configuration may have: its `dns`. Raises JsonTypeError, also for what is read only later.
+
+    Go reads a configuration whole, so a wrong type is an error before anything is made.
+    """
+    fields.child("prevResult", "NetConf", "map[string]interface {}")
+    section = fields.child("ipam", "IPAM", "types.IPAM")
+    if section is not None:
+        section.text("type")
+    return DNS.read(fields.child("dns", "DNS", "types.DNS"))
+
+
 class Result:
     """What ADD answers."""
 

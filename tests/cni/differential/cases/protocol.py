@@ -65,27 +65,15 @@ BAD_INPUT = {
 }
 
 # Keys of a wrong type that more than one plugin reads, and who they are.
+WITH_IPAM = ("bridge", "ptp", "macvlan", "vlan", "ipvlan", "dummy", "tap", "host-device")
+LOADING = ("bridge", "ptp", "vlan", "ipvlan", "tap", "host-device")  # DEL of the other two says so in other words
+CHAINED = ("portmap", "tuning", "firewall", "bandwidth", "vrf")  # the official sbr looks at nothing in CHECK
 BAD_TYPES: dict[str, tuple[Conf, tuple[str, ...]]] = {
-    "ipam": ({"ipam": "host-local"}, ("bridge", "ptp")),
-    "ipam-type": ({"ipam": {"type": 5}}, ("bridge", "ptp")),
-    "dns": ({"dns": []}, ("bridge", "ptp", "macvlan")),
-    "dns-servers": ({"dns": {"nameservers": "10.0.0.53"}}, ("bridge", "ptp", "macvlan")),
-    "result": (
-        {"prevResult": "none"},
-        (
-            "bridge",
-            "macvlan",
-            "vlan",
-            "ipvlan",
-            "dummy",
-            "tap",
-            "host-device",
-            "portmap",
-            "tuning",
-            "firewall",
-            "bandwidth",
-        ),
-    ),
+    "ipam": ({"ipam": "host-local"}, LOADING),
+    "ipam-type": ({"ipam": {"type": 5}}, LOADING),
+    "dns": ({"dns": []}, WITH_IPAM),
+    "dns-servers": ({"dns": {"nameservers": "10.0.0.53"}}, WITH_IPAM),
+    "result": ({"prevResult": "none"}, (*WITH_IPAM, *CHAINED, "loopback")),
     "result-addresses": (
         {"prevResult": {"cniVersion": "1.0.0", "ips": "10.9.0.2/24"}},
         ("portmap", "tuning", "firewall", "bandwidth"),
