@@ -62,7 +62,7 @@ def module_name(file: Path) -> str:
 
 
 def imported_names(tree: ast.AST) -> Iterator[str]:
-    """The absolute names that a module imports; `from a import b` yields `a.b`."""
+    """The absolute names that a module imports: `a.b` of `from a import b`, `a` of `import_module(f"a.{name}")`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -70,6 +70,19 @@ def imported_names(tree: ast.AST) -> Iterator[str]:
             assert node.level == 0, f"line {node.lineno}: relative import"
             assert node.module is not None
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in {
+            "import_module",
+            "__import__",
+        }:
+            yield computed_name(node.args[0])
+
+
+def computed_name(argument: ast.expr) -> str:
+    """What the source tells of the module that a call imports: its name, or the package that it is in."""
+    first = argument.values[0] if isinstance(argument, ast.JoinedStr) else argument
+    assert isinstance(first, ast.Constant), f"line {argument.lineno}: nobody knows what is imported here"
+    text = str(first.value)
+    return text if first is argument else text.rpartition(".")[0]
 
 
 @cache
@@ -122,6 +135,18 @@ def circle(graph: Imports) -> list[str]:
     return []
 
 
+def unlayered(directory: Path) -> set[str]:
+    """The packages in `directory` that are on no layer, and the names on layers that are not there."""
+    packages = {file.relative_to(directory).parts[0] for file in directory.glob("*/**/*.py")}
+    there = packages | {file.stem for file in directory.glob("*.py")}
+    named = {name for layer in LAYERS for name in layer} - {GROUND}
+    return (packages - named) | (named - there)
+
+
+def test_every_part_of_dataplane_has_its_layer() -> None:
+    assert unlayered(ROOT / "dataplane") == set()
+
+
 def test_nothing_in_dataplane_imports_upwards() -> None:
     assert upward(imports_between_modules("dataplane")) == []
 
@@ -171,6 +196,27 @@ def test_an_import_upwards_or_sideways_is_seen(importer: str, name: str) -> None
 def test_a_circle_is_seen() -> None:
     assert circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
     assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
+
+
+def test_a_package_without_a_layer_is_seen(tmp_path: Path) -> None:
+    for name in ("flags", "options", "cli"):
+        (tmp_path / f"{name}.py").touch()
+    for name in {name for layer in LAYERS for name in layer} - {GROUND, "flags", "options", "cli", "lab"} | {"attic"}:
+        (tmp_path / name / "deeper").mkdir(parents=True)
+        (tmp_path / name / "deeper" / "module.py").touch()
+    assert unlayered(tmp_path) == {"attic", "lab"}
+
+
+def test_an_import_by_a_computed_name_is_seen() -> None:
+    calls = (
+        "import_module('dataplane.node.node')",
+        "__import__(f'dataplane.stores.{name}')",
+        "lib.import_module(f'a.b_{c}')",
+    )
+    source = "\n".join(calls)
+    assert list(imported_names(ast.parse(source))) == ["dataplane.node.node", "dataplane.stores", "a"]
+    with pytest.raises(AssertionError, match="nobody knows"):
+        list(imported_names(ast.parse("import_module(name)")))
 
 
 def test_an_import_inside_a_function_is_seen() -> None:
