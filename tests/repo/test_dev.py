@@ -94,6 +94,17 @@ def test_the_hooks_of_a_commit_are_programs_of_the_checks() -> None:
     assert {hook["language"] for hook in repository["hooks"]} == {"system"}
 
 
+def test_the_hook_for_scripts_sees_those_that_the_checks_see() -> None:
+    (patterns,) = re.findall(r'step "shell" shellcheck -x (.*?) \|\|', (ROOT / "dev").read_text())
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    (files,) = (hook["files"] for hook in repository["hooks"] if hook["id"] == "shell")
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    scripts = {str(file.relative_to(ROOT)) for pattern in patterns.split() for file in ROOT.glob(pattern)}
+    assert {file for file in tracked if re.search(files, file)} == scripts
+
+
 def test_the_quick_part_is_of_files_that_are_there() -> None:
     for place in CHOSEN:
         path = place.partition("::")[0]
