@@ -4,8 +4,8 @@ A TUN device hands the node the packets that its pods send to other nodes; a bat
 to the right peer; the peer takes it out again and gives it to its own pods. The wire format is the one of flannel's
 `udp` backend: the UDP payload is the inner IP packet and nothing else.
 
-Start reading at `packet` (header fields and rules), then `engines.python` (the packet's way, one step after another),
-then `forwarder` (the loop) and `node` (the daemon that starts and stops it all).
+Start reading at `packets.packet` (header fields and rules), then `engines.python` (the packet's way, one step after
+another), then `forwarding.forwarder` (the loop) and `node.node` (the daemon that starts and stops it all).
 """
 
 __version__ = "0.1.0"

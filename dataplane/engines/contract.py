@@ -14,8 +14,8 @@ Encapsulation (a packet read from the TUN):
 1. the header is there and true: TRUNCATED, BAD_VERSION, BAD_HEADER, BAD_LENGTH
 2. a lease covers the destination: else NO_ROUTE, ICMP net unreachable. Nobody owns an IPv4-mapped IPv6 address
 3. TTL or hop limit above 1: else TTL_EXCEEDED, ICMP time exceeded
-4. not larger than the path to that peer carries, or IPv4 without DF, which is cut into fragments (`fragment`): else
-   TOO_BIG, ICMP fragmentation needed or packet too big
+4. not larger than the path to that peer carries, or IPv4 without DF, which is cut into fragments (`packets.fragment`):
+   else TOO_BIG, ICMP fragmentation needed or packet too big
 5. TTL lowered by one (RFC 1624), outer TOS from the inner one (RFC 6040), FORWARDED to the UNDERLAY
 
 What a path carries is what is configured or what was learned, but never less than `EngineConfig.least_mtu`: where the
@@ -32,8 +32,9 @@ Decapsulation (a datagram read from the underlay):
 6. TTL or hop limit above 1: else TTL_EXCEEDED, ICMP time exceeded
 7. ECN carried over, TTL lowered by one, FORWARDED to the TUN
 
-A packet that is dropped, or quoted in an ICMP error, keeps the bytes that it came with. ICMP errors (see `icmp`) leave
-by the TUN: the host's own routes take them to a pod, or back into the overlay. The verdict stays the drop's.
+A packet that is dropped, or quoted in an ICMP error, keeps the bytes that it came with. ICMP errors (see
+`packets.icmp`) leave by the TUN: the host's own routes take them to a pod, or back into the overlay. The verdict stays
+the drop's.
 
 An engine's answer is not the last word: the underlay or the TUN may refuse a packet. So the loop counts a batch, by
 `count`, when all is known of it.

@@ -1,7 +1,7 @@
 """What a node has on its host and leaves there when it stops.
 
 A node that stops takes nothing away, so what it made outlives its process. It is written down in the run directory (see
-`run_directory`) for whoever has to remove it later (see `removal`).
+`node.run_directory`) for whoever has to remove it later (see `removal`).
 """
 
 from collections.abc import Iterable, Mapping

@@ -12,7 +12,7 @@ machine how it went; whatever the watch says about the node's own lease goes in 
 | EXPIRED | a lease that ran out unrenewed | asks for the same subnets again; traffic goes on |
 | LOST | subnets that are not its own any more | must say so and start over: pods have addresses of somebody else |
 
-The lease of a node that runs is never given back: `udplane leave` stops the node first (see `departure`).
+The lease of a node that runs is never given back: `udplane leave` stops the node first (see `commands.leave`).
 
 A lease that disappears from the store before its time was revoked by somebody (LOST); one that disappears after
 its time has expired, which is what a node finds that was cut off from the store for long. Which event leads

@@ -2,11 +2,11 @@
 
 What is set up is the list of wishes that `NodeHost` makes for a lease, in this order: the backend's devices with their
 addresses and routes, forwarding, firewall rules, and last the subnet file, so that a CNI plugin which finds it finds
-all the rest in place (see `wishes`).
+all the rest in place (see `kernel.wishes`).
 
 The list is compared with the host on each resync interval, and within a second of a change of links, addresses or
-routes (see `host_events`). The address and the MTU of the external interface are no wishes but facts: when they change
-the backend moves, and the node publishes its new address under the same lease.
+routes (see `kernel.host_events`). The address and the MTU of the external interface are no wishes but facts: when they
+change the backend moves, and the node publishes its new address under the same lease.
 """
 
 import asyncio

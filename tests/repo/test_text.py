@@ -66,6 +66,30 @@ def c_functions() -> Iterator[tuple[str, int]]:
                     start = 0
 
 
+def misleading(file: Path, top: Path) -> list[str]:
+    """The `(see ...)` of a module's docstrings below `top` that name neither a module nor anything in the module.
+
+    A module is named as its neighbours know it, or by its path from `top`.
+    """
+    tree = ast.parse(file.read_text())
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
+    docstrings = [ast.get_docstring(node) or "" for node in nodes]
+    names = {getattr(node, "name", "") for node in nodes}
+    seen = re.findall(r"\(see ([^()]*)\)", " ".join(docstrings))
+    return [
+        name
+        for name in re.findall(r"`([a-z_][a-z_.]*)`", " ".join(seen))
+        if name not in names
+        and not any((place / name.replace(".", "/")).with_suffix(".py").exists() for place in (file.parent, top))
+    ]
+
+
+@pytest.mark.parametrize("top", ["dataplane", "cni", "bench"])
+def test_docstrings_refer_to_what_is_there(top: str) -> None:
+    found = {str(file): misleading(file, ROOT / top) for file in (ROOT / top).rglob("*.py")}
+    assert {file: names for file, names in found.items() if names} == {}
+
+
 def test_functions_fit_on_a_screen() -> None:
     functions = [*python_functions(), *c_functions()]
     assert [f"{name}: {n} lines" for name, n in functions if n > MAX_FUNCTION[name.partition("/")[0]]] == []
