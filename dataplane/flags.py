@@ -50,6 +50,13 @@ def one_of(*names: str) -> Callable[[str], str]:
     return parse
 
 
+def path(text: str) -> Path:
+    """A reader of paths. An empty text, as of a variable that is set to nothing, would be the current directory."""
+    if not text:
+        raise ValueError("an empty text is no path")
+    return Path(text)
+
+
 def about(
     description: str, parse: Callable[[str], Any] = str, *, metavar: str = "", flannel: bool = False
 ) -> Mapping[str, Any]:
@@ -68,7 +75,7 @@ def add_flags(parser: argparse.ArgumentParser, options: type[Any]) -> None:
         arguments: dict[str, Any] = {"nargs": "?", "const": True} if parse is boolean else {}
         parser.add_argument(
             f"--{option.name.replace('_', '-')}",
-            type=_as_argument(parse),
+            type=as_argument(parse),
             default=MISSING,
             metavar=option.metadata["metavar"] or "BOOL",
             help=(option.metadata["help"] + shown).replace("%", "%%"),
@@ -90,6 +97,18 @@ def normalize(arguments: Sequence[str]) -> list[str]:
     return [re.sub(r"^-(?=[a-z][a-z0-9-]+)", "--", argument) for argument in arguments]
 
 
+def as_argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """`parse` with its errors as argparse shows them word for word."""
+
+    def parse_argument(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parse_argument
+
+
 def _flags(options: type[Any]) -> list[Field[Any]]:
     return [option for option in fields(options) if "parse" in option.metadata]
 
@@ -103,18 +122,6 @@ def _from_environment(option: Field[Any], environment: Mapping[str, str]) -> Any
             except ValueError as error:
                 raise UsageError(f"environment variable {name}: {error}") from error
     return option.default
-
-
-def _as_argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """`parse` with its errors as argparse shows them word for word."""
-
-    def parse_argument(text: str) -> Any:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return parse_argument
 
 
 def _spelled(value: Any) -> str:

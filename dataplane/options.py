@@ -7,7 +7,7 @@ from pathlib import Path
 from dataplane.addresses import Address
 from dataplane.engines.contract import OFFLOADS
 from dataplane.engines.registry import ENGINES
-from dataplane.flags import about, boolean, bounded, one_of
+from dataplane.flags import about, boolean, bounded, one_of, path
 from dataplane.kernel.firewall import CHOICES
 from dataplane.logs import STYLES
 
@@ -63,7 +63,7 @@ class NodeOptions:
     )
     subnet_file: Path = field(
         default=Path("/run/flannel/subnet.env"),
-        metadata=about("where CNI plugins read this node's subnet", Path, metavar="FILE", flannel=True),
+        metadata=about("where CNI plugins read this node's subnet", path, metavar="FILE", flannel=True),
     )
     subnet_lease_renew_margin: int = field(
         default=60,
@@ -124,7 +124,7 @@ class NodeOptions:
     )
     tun: str = field(default="udplane0", metadata=about("name of the TUN device", metavar="NAME"))
     run_dir: Path = field(
-        default=DEFAULT_RUN_DIR, metadata=about("where the control socket lies; one for each node", Path, metavar="DIR")
+        default=DEFAULT_RUN_DIR, metadata=about("where the control socket lies; one for each node", path, metavar="DIR")
     )
     no_carry_tos: bool = field(
         default=False, metadata=about("do not carry DSCP and ECN between inner and outer header", boolean)

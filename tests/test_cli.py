@@ -77,6 +77,18 @@ def test_the_run_directory_may_come_from_the_environment(
     assert str(tmp_path) in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["up", "doctor", "status", "peers", "stats", "leave"])
+def test_an_empty_run_directory_is_not_the_current_one(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ["--store", "static:/nonexistent/peers.toml"] if command in ("up", "doctor") else []
+    assert run(command, *store, "--run-dir", "") == 2
+    assert "an empty text is no path" in capsys.readouterr().err
+    monkeypatch.setenv("UDPLANE_RUN_DIR", "")
+    assert run(command, *store) == 2
+    assert "an empty text is no path" in capsys.readouterr().err
+
+
 def test_leaving_where_no_node_was_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("leave", "--run-dir", str(tmp_path / "none")) == 0
     assert "nothing to do" in capsys.readouterr().out

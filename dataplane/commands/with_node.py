@@ -4,10 +4,9 @@ import argparse
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from dataplane.flags import bounded
+from dataplane.flags import as_argument, bounded, path
 from dataplane.node.control import ControlClient
 from dataplane.node.run_directory import RunDirectory
 from dataplane.options import DEFAULT_RUN_DIR
@@ -15,8 +14,11 @@ from dataplane.options import DEFAULT_RUN_DIR
 
 def add_run_dir(parser: argparse.ArgumentParser) -> None:
     """For a command about the node of a run directory."""
-    default = Path(os.environ.get("UDPLANE_RUN_DIR", DEFAULT_RUN_DIR))
-    parser.add_argument("--run-dir", type=Path, default=default, metavar="DIR", help="the node's run directory")
+    # argparse reads a default that is a text as if it were given.
+    default = os.environ.get("UDPLANE_RUN_DIR", str(DEFAULT_RUN_DIR))
+    parser.add_argument(
+        "--run-dir", type=as_argument(path), default=default, metavar="DIR", help="the node's run directory"
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +49,5 @@ def seconds(text: str) -> float:
 
 def count(text: str) -> int:
     """A number of things for argparse, at least one."""
-    try:
-        return bounded(1, 10**12)(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    number: int = as_argument(bounded(1, 10**12))(text)
+    return number
