@@ -67,9 +67,9 @@ def _lease_lines(status: StatusDocument) -> list[str]:
     lines.append(_line("lease", f"{subnets}, {lease['state']}{until}"))
     if lease["trouble"]:
         lines.append(_line("", lease["trouble"]))
-    lines.append(
-        _line("store", f"{store['url']}, " + (f"OUT OF REACH: {store['trouble']}" if store["trouble"] else "in reach"))
-    )
+    without = "OUT OF REACH" if network is not None else "NO NETWORK CONFIG"
+    state = f"{without}: {store['trouble']}" if store["trouble"] else "in reach"
+    lines.append(_line("store", f"{store['url']}, {state}"))
     lines += [_line("", f"ignored: {entry}: {text}") for entry, text in store["ignored"].items()]
     return lines
 

@@ -42,7 +42,7 @@ class StoreDocument(TypedDict):
 
     url: str
     trouble: str
-    """Why it is out of reach; empty when it answers."""
+    """Why it is out of reach, or gives no network config; empty when all is well."""
     ignored: dict[str, str]
     """Entries that are no leases, and what is wrong with them."""
 

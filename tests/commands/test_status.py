@@ -116,6 +116,14 @@ def test_trouble_is_loud() -> None:
     assert "refused: 10.5.1.128/25 of 192.168.0.9: it overlaps 10.5.1.0/24" in text
 
 
+def test_a_store_without_a_network_config_is_not_called_out_of_reach() -> None:
+    status = copy.deepcopy(STATUS) | {"network": None, "backend": None, "counters": None}
+    status["store"] |= {"trouble": "there is none yet"}
+    text = render_status(status)
+    assert f"{status['store']['url']}, NO NETWORK CONFIG: there is none yet" in text
+    assert "OUT OF REACH" not in text
+
+
 def test_a_backend_whose_packets_the_kernel_moves() -> None:
     backend = {
         "type": "host-gw",
