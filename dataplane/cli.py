@@ -6,6 +6,7 @@ and `udplane status` are quick.
 """
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -49,15 +50,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Python would complain when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has seen enough.
+        _drop_output()
         return 1
     except Exception as error:
         if os.environ.get("UDPLANE_DEBUG"):
             raise
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            print(f"udplane: cannot write {error.filename or 'the output'}: {error.strerror}", file=sys.stderr)
+            _drop_output()
+            return 1
         print(f"udplane: {_describe_defect(error)}", file=sys.stderr)
         return 1
     return status
+
+
+def _drop_output() -> None:
+    """Give up what cannot be written. Python would complain when it flushes stdout at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _describe_defect(error: Exception) -> str:

@@ -89,6 +89,16 @@ def test_an_empty_run_directory_is_not_the_current_one(
     assert "an empty text is no path" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("buffering", [[], ["-u"]])
+def test_a_full_disk_is_no_defect(buffering: list[str]) -> None:
+    command = [sys.executable, "-I", *buffering, "-m", "dataplane.cli"]
+    command += ["doctor", "--json", "--store", "static:/nonexistent/peers.toml"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == "udplane: cannot write the output: No space left on device\n"
+
+
 def test_leaving_where_no_node_was_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("leave", "--run-dir", str(tmp_path / "none")) == 0
     assert "nothing to do" in capsys.readouterr().out
