@@ -150,13 +150,7 @@ class Node:
         config = await self._network_config()
         if self._fit is not None:
             self._options = self._state.options = await in_thread(self._fit, self._options, config)
-        earlier = await in_thread(self._earlier_leftovers)
-        interface = await in_thread(
-            netdev.external_interface,
-            self._options.iface,
-            self._options.public_ip,
-            [*earlier.devices, self._options.tun],
-        )
+        interface = await self._external_interface()
         own = (*map(interface.address_of, (4, 6)), self._options.public_ip)
         check_underlay(config, own)
         gate = self._gate = LeaseGate(config, own, any_length=not self._store.cuts_by_config)
@@ -190,6 +184,12 @@ class Node:
             systemd.watchdog(),
             _wait(broken),
         )
+
+    async def _external_interface(self) -> netdev.ExternalInterface:
+        """The interface that leads to other nodes; never a device of this node's own, be it from an earlier life."""
+        earlier = await in_thread(self._earlier_leftovers)
+        own_devices = [*earlier.devices, self._options.tun]
+        return await in_thread(netdev.external_interface, self._options.iface, self._options.public_ip, own_devices)
 
     async def _network_config(self) -> NetworkConfig:
         """The config from the store, put there first if the node was given one. Waits as long as there is none."""

@@ -34,7 +34,7 @@ def names_at_the_top(tree: ast.Module) -> set[str]:
     [
         ("dataplane/backends", "create", [kind.module for kind in BACKENDS.values()]),
         ("dataplane/stores", "create", [kind.module for kind in STORES.values()]),
-        ("dataplane/engines", "create", list(ENGINES.values())),
+        ("dataplane/engines", "create", [kind.module for kind in ENGINES.values()]),
         ("cni", "PLUGIN", [module.partition(".")[0] for module in MODULES.values()]),
     ],
 )
