@@ -5,13 +5,15 @@ read-only, with a few devices and a read-only /proc/sys, with the volumes that t
 capabilities that it adds. Programs and libraries are those of this machine, since there is no image.
 """
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+REPO = Path(__file__).parents[2]
+DEPLOY = REPO / "deploy"
 MANIFEST = DEPLOY / "kubernetes" / "base" / "udplane.yaml"
 
 _REAL_HOST_PATHS = ("/dev/net/tun", "/proc/sys/net")
@@ -53,6 +55,7 @@ def as_container(container: dict[str, Any], directory: Path, command: Sequence[s
         "mount --make-rprivate /",
         "mount -t tmpfs root /mnt",
         *_root(),
+        *_bind(REPO, "/mnt" + str(REPO)),
         *_volumes(container, directory),
     ]
     if container["securityContext"]["readOnlyRootFilesystem"]:
@@ -93,6 +96,14 @@ def _volumes(container: dict[str, Any], directory: Path) -> list[str]:
             source.touch()
         else:
             source.mkdir(parents=True, exist_ok=True)
-        make = f"mkdir -p {target}" if source.is_dir() else f"mkdir -p {Path(target).parent} && touch {target}"
-        lines += [make, f"mount --rbind {source} {target}"]
+        lines += _bind(source, target)
     return lines
+
+
+def _bind(source: Path, target: str) -> list[str]:
+    """Lines of shell that show `source` at `target`, which may be there already."""
+    there, here = shlex.quote(str(source)), shlex.quote(target)
+    make = (
+        f"mkdir -p {here}" if source.is_dir() else f"mkdir -p {shlex.quote(str(Path(target).parent))} && touch {here}"
+    )
+    return [make, f"mount --rbind {there} {here}"]

@@ -342,6 +342,10 @@ class LoopingEngine(PythonEngine):
         self.entered.set()
         wait_until(lambda: _readable(stop_fd), "the loop is told to stop", seconds=60)
 
+    def features(self) -> dict[str, str]:
+        """None."""
+        return {}
+
 
 def _readable(fd: int) -> bool:
     return bool(select.select([fd], [], [], 0.1)[0])

@@ -17,7 +17,9 @@ from tests.cni.differential.twin import Twin
 from tests.cni.world.kernel import require_kernel
 from tests.cni.world.world import GO_PLUGINS, World, require_world
 
-SAMPLE = ALL_CASES[::25]
+# There the official tuning prints where its memory has the value, instead of the value.
+BY_CHANCE = ("tuning-check-all-multicast", "tuning-check-queue-length")
+SAMPLE = [case for case in ALL_CASES if case.name not in BY_CHANCE][::25]
 MASQUERADE = conf(isGateway=True, ipMasq=True)
 LIFE = Case("planted", add("bridge", MASQUERADE), delete("bridge", MASQUERADE))
 
