@@ -1,4 +1,4 @@
-"""The suite in several processes at once, a pytest plugin: `pytest -p tests.suite.parallel --dist=loadgroup -n auto`.
+"""The suite in several processes at once, a pytest plugin: `pytest -p tests.suite.parallel --dist=loadscope -n auto`.
 
     controller --- units ---> gw0      a network, a mount table and a /run of its own
                \\-- units ---> gw1      the same
@@ -21,12 +21,18 @@ from pathlib import Path
 import execnet
 import pytest
 from xdist.remote import Producer
-from xdist.scheduler import LoadGroupScheduling
+from xdist.scheduler import LoadScopeScheduling
 
 from dataplane.lab import private
 
 ALONE = "alone"
 """The mark, and the name of the unit."""
+
+LAST = (
+    "tests/cni/differential/test_differential.py::test_every_intended_difference_still_occurs",
+    "tests/cni/differential/test_old_release.py::test_every_difference_of_old_releases_still_occurs",
+)
+"""The tests with the mark: the controller, which hands out the units, collects none and sees no marks."""
 
 DIVIDED = (
     "tests/cni/faults/",
@@ -51,12 +57,13 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
 
 
-class Scheduling(LoadGroupScheduling):  # type: ignore[misc]
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
     """Hands out units in the order of their first tests."""
 
     def _split_scope(self, nodeid: str) -> str:
-        group = super()._split_scope(nodeid)
-        return group if group == ALONE or nodeid.startswith(DIVIDED) else nodeid.partition("::")[0]
+        if nodeid in LAST:
+            return ALONE
+        return nodeid if nodeid.startswith(DIVIDED) else nodeid.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
@@ -80,11 +87,11 @@ def pytest_xdist_setupnodes(specs: Sequence[execnet.XSpec]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Tell xdist which tests belong to the last unit, and order the units after anybody else has."""
-    for item in items:
-        if item.get_closest_marker(ALONE):
-            item.add_marker(pytest.mark.xdist_group(ALONE))
+    """Order the units after anybody else has."""
     yield
+    unknown = [item.nodeid for item in items if item.get_closest_marker(ALONE) and item.nodeid not in LAST]
+    if unknown:
+        raise pytest.UsageError(f"name in LAST of tests/suite/parallel.py what has the mark {ALONE}: {unknown}")
     items.sort(key=_turn)
 
 
