@@ -129,4 +129,12 @@ ROUTING: tuple[Intended, ...] = (
         ("exit", "stdout"),
         "^0?$",
     ),
+    Intended(
+        "DEL of vrf needs no VRF",
+        "ADD refuses a name that another kind of link has, and such a pod has to go as well",
+        ("vrf-name-of-no-vrf",),
+        ("* DEL vrf",),
+        ("exit", "stdout"),
+        "^0?$",
+    ),
 )
