@@ -45,13 +45,19 @@ def systemd_analyze(*arguments: str, units: Path) -> subprocess.CompletedProcess
     )
 
 
+def program(units: Path) -> Path:
+    """The program that the units start."""
+    return units / "udplane"
+
+
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
-    """The units with the program of this checkout, beside a unit of flanneld."""
+    """The units with the program of this checkout, by a path without the blanks of the checkout's, beside flanneld's."""
     shutil.copytree(UNITS, tmp_path / "units")
+    program(tmp_path / "units").symlink_to(UDPLANE)
     for path in ("udplane.service", "flanneld.service.d/udplane.conf"):
         unit = tmp_path / "units" / path
-        unit.write_text(unit.read_text().replace(PROGRAM, str(UDPLANE)))
+        unit.write_text(unit.read_text().replace(PROGRAM, str(program(tmp_path / "units"))))
     (tmp_path / "units" / "flanneld.service").write_text(FLANNELD_UNIT)
     return tmp_path / "units"
 
@@ -65,7 +71,7 @@ def test_systemd_finds_no_fault(units: Path, name: str) -> None:
 def test_the_drop_in_takes_effect(units: Path) -> None:
     """So that the test above judges the drop-in too."""
     drop_in = units / "flanneld.service.d" / "udplane.conf"
-    drop_in.write_text(drop_in.read_text().replace(str(UDPLANE), "/nonexistent"))
+    drop_in.write_text(drop_in.read_text().replace(str(program(units)), "/nonexistent"))
     assert (
         "/nonexistent is not executable"
         in systemd_analyze("verify", str(units / "flanneld.service"), units=units).stderr

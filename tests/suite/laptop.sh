@@ -46,12 +46,15 @@ readonly ENTER='
     exec "$@"
 '
 
-# copy_checkout DIRECTORY: what is in the checkout or would be added to it; with what ./dev has unpacked, which is large.
+# copy_checkout DIRECTORY: what is in the checkout or would be added to it, as a checkout of git; with what ./dev has
+# unpacked, which is large.
 copy_checkout() {
     mkdir -p "$1/build"
     git -C "$CHECKOUT" ls-files -z --cached --others --exclude-standard |
         tar -C "$CHECKOUT" --null --files-from=- --ignore-failed-read -c 2>/dev/null | tar -C "$1" -x
     ln -s "$CHECKOUT/build/tools" "$1/build/tools"
+    git -C "$1" init --quiet
+    git -C "$1" add --all
 }
 
 main "$@"
