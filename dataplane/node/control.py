@@ -19,7 +19,6 @@ use up the node's threads and descriptors by being slow, nor keep others from as
 
 import contextlib
 import json
-import os
 import socket
 import socketserver
 import struct
@@ -36,6 +35,7 @@ from typing import Any, cast
 from dataplane.errors import NodeError, file_error
 from dataplane.kernel.leftovers import NOTHING
 from dataplane.node.document import StatusDocument
+from dataplane.unix_sockets import socket_name
 
 SOCKET_MODE = 0o660
 CLIENT_SECONDS = 10.0
@@ -187,7 +187,8 @@ def control_socket(path: Path) -> Iterator[socket.socket]:
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        listener.bind(str(path))
+        with socket_name(path) as name:
+            listener.bind(name)
         path.chmod(SOCKET_MODE)
     except OSError as error:
         listener.close()
@@ -290,7 +291,8 @@ class ControlClient:
         # A socket with a timeout of Python's would not wait where many others connect, but fail (unix(7), EAGAIN).
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(CLIENT_SECONDS), 0))
         try:
-            sock.connect(os.fspath(self._path))
+            with socket_name(self._path) as name:
+                sock.connect(name)
         except OSError as error:
             sock.close()
             raise NodeError(_no_answer(self._path, error)) from error

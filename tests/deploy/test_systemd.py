@@ -52,7 +52,7 @@ def program(units: Path) -> Path:
 
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
-    """The units with the program of this checkout, by a path without the blanks of the checkout's, beside flanneld's."""
+    """The units with this checkout's program, by a path without the checkout's blanks, beside a unit of flanneld."""
     shutil.copytree(UNITS, tmp_path / "units")
     program(tmp_path / "units").symlink_to(UDPLANE)
     for path in ("udplane.service", "flanneld.service.d/udplane.conf"):

@@ -177,6 +177,13 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
         assert dict(ControlClient(path).status()) == {"phase": "ready"}
 
 
+def test_a_run_directory_may_have_a_long_path(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 60) / ("y" * 60) / "control.sock"
+    with control_socket(path) as listener, serving(listener, ROUTES):
+        assert dict(ControlClient(path).status()) == {"phase": "ready"}
+    assert not path.exists()
+
+
 def test_a_path_that_no_socket_can_have_is_said(tmp_path: Path) -> None:
     with (
         pytest.raises(NodeError, match=r"cannot make the control socket .*: .*too long; choose another --run-dir"),
