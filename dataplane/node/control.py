@@ -10,6 +10,7 @@ HTTP/1.1 with JSON bodies over a unix socket in the node's run directory, mode 0
 | `GET /v1/host` | what differs on the host from what the node has set up |
 | `POST /v1/stop` | the node stops as on SIGTERM: pods keep what they need |
 | `GET /healthz` | 200 when the node forwards packets, else 503 |
+| `GET /metrics` | the status in numbers, for Prometheus |
 
 A refused request gets a 4xx status and `{"error": "..."}`. The server works in threads of its own, so that a slow
 client holds up nobody; a handler that needs the node's event loop sends its question there. A connection is for one
@@ -25,6 +26,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler
@@ -47,9 +49,18 @@ MOST_CONNECTIONS = 32
 _MAX_ANSWER_BYTES = 256 << 20
 _ACCEPT_RETRY_SECONDS = 0.1
 
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The body of an answer that is no JSON."""
+
+    text: str
+    kind: str = "text/plain; charset=utf-8"
+
+
 Answer = tuple[HTTPStatus, Any]
 Routes = Mapping[tuple[str, str], Callable[[], Answer]]
-"""(method, path) -> a function that makes the answer: a status and something that JSON can hold, or a plain text."""
+"""(method, path) -> a function that makes the answer: a status and something that JSON can hold, or a text."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -99,7 +110,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, code: int, body: Any, allowed: list[str] | None = None) -> None:
         if isinstance(body, str):
-            kind, data = "text/plain; charset=utf-8", body.encode()
+            body = Text(body)
+        if isinstance(body, Text):
+            kind, data = body.kind, body.text.encode()
         else:
             kind, data = "application/json", json.dumps(body, indent=2).encode() + b"\n"
         self.send_response(code)

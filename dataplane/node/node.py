@@ -37,6 +37,7 @@ from dataplane.node import control, systemd
 from dataplane.node.document import StatusDocument
 from dataplane.node.host import NodeHost
 from dataplane.node.membership import Membership
+from dataplane.node.metrics import CONTENT_TYPE, exposition
 from dataplane.node.run_directory import NodeRecord, Note, RunDirectory, claimed_device
 from dataplane.node.status import NodeState, node_status
 from dataplane.node.subnet_file import previous_subnets
@@ -105,44 +106,58 @@ class Node:
         _log.info("stopped; pods keep their network until `udplane leave`")
 
     def _serve(self, stack: ExitStack, loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
-        """Open the control socket and, if asked for, the health check."""
-
-        async def collect(guard_dropped: int) -> StatusDocument:
-            return node_status(self._state, guard_dropped)
-
-        def status() -> control.Answer:
-            firewall = self._state.host.firewall if self._state.host is not None else None
-            collected = collect(firewall.guarded() if firewall is not None else 0)
-            return HTTPStatus.OK, asyncio.run_coroutine_threadsafe(collected, loop).result(_ANSWER_SECONDS)
-
-        def request_stop() -> control.Answer:
-            loop.call_soon_threadsafe(stop)
-            return HTTPStatus.ACCEPTED, {"stopping": True}
-
-        def health() -> control.Answer:
-            troubles = self._state.host.troubles if self._state.host is not None else []
-            status = HTTPStatus.OK if self.ready and not troubles else HTTPStatus.SERVICE_UNAVAILABLE
-            return status, {"phase": self._state.phase, "troubles": troubles}
-
-        def compare() -> control.Answer:
-            host = self._state.host
-            return HTTPStatus.OK, {"differences": host.wished.differences() if host is not None else {}}
-
-        routes: control.Routes = {
-            ("GET", "/v1/status"): status,
-            ("POST", "/v1/stop"): request_stop,
-            ("GET", "/v1/host"): compare,
-            ("GET", "/healthz"): health,
-        }
-        self._control = control.ServedSocket(self._run_directory.control_socket, routes)
+        """Open the control socket and, if asked for, the port for health checks and Prometheus."""
+        public, private = self._public_answers(loop), self._private_answers(loop, stop)
+        self._control = control.ServedSocket(self._run_directory.control_socket, private | public)
         try:
             self._control.fulfil()
         except NoRoomError as error:
             _log.warning("%s; until then no command can talk to this node", error)
         stack.callback(self._control.close)
         if self._options.healthz_port:
-            public = control.health_socket(self._options.healthz_ip, self._options.healthz_port)
-            stack.enter_context(control.serving(public, {("GET", "/healthz"): health}))
+            listener = control.health_socket(self._options.healthz_ip, self._options.healthz_port)
+            stack.enter_context(control.serving(listener, public))
+
+    def _public_answers(self, loop: asyncio.AbstractEventLoop) -> dict[tuple[str, str], Callable[[], control.Answer]]:
+        """What anybody who reaches the port may ask."""
+
+        def health() -> control.Answer:
+            troubles = self._state.host.troubles if self._state.host is not None else []
+            status = HTTPStatus.OK if self.ready and not troubles else HTTPStatus.SERVICE_UNAVAILABLE
+            return status, {"phase": self._state.phase, "troubles": troubles}
+
+        def metrics() -> control.Answer:
+            return HTTPStatus.OK, control.Text(exposition(self._document(loop)), CONTENT_TYPE)
+
+        return {("GET", "/healthz"): health, ("GET", "/metrics"): metrics}
+
+    def _private_answers(
+        self, loop: asyncio.AbstractEventLoop, stop: Callable[[], None]
+    ) -> dict[tuple[str, str], Callable[[], control.Answer]]:
+        """What only those may ask who may use the control socket."""
+
+        def status() -> control.Answer:
+            return HTTPStatus.OK, self._document(loop)
+
+        def request_stop() -> control.Answer:
+            loop.call_soon_threadsafe(stop)
+            return HTTPStatus.ACCEPTED, {"stopping": True}
+
+        def compare() -> control.Answer:
+            host = self._state.host
+            return HTTPStatus.OK, {"differences": host.wished.differences() if host is not None else {}}
+
+        return {("GET", "/v1/status"): status, ("POST", "/v1/stop"): request_stop, ("GET", "/v1/host"): compare}
+
+    def _document(self, loop: asyncio.AbstractEventLoop) -> StatusDocument:
+        """The status, put together in the thread of the event loop; called in any other."""
+
+        async def collect(guard_dropped: int) -> StatusDocument:
+            return node_status(self._state, guard_dropped)
+
+        firewall = self._state.host.firewall if self._state.host is not None else None
+        collected = collect(firewall.guarded() if firewall is not None else 0)
+        return asyncio.run_coroutine_threadsafe(collected, loop).result(_ANSWER_SECONDS)
 
     async def _work(self) -> None:
         """Steps 2 to 5."""

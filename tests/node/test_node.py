@@ -23,6 +23,7 @@ from dataplane.lab.topology import Lab
 from dataplane.node.document import StatusDocument
 from tests.node.conftest import complaint, udplane
 from tests.node.test_document import differing
+from tests.node.test_metrics import sample
 from tests.waiting import wait_until
 
 NETWORK, NETWORK6 = str(NETWORK_CONFIG["Network"]), str(NETWORK_CONFIG["IPv6Network"])
@@ -120,6 +121,15 @@ def test_status_has_the_keys_of_its_definition(node1: Daemon) -> None:
     status = node1.status()
     assert status["peers"]
     assert list(differing(status, StatusDocument)) == []
+
+
+def test_prometheus_gets_the_same_numbers(node1: Daemon) -> None:
+    socket = str(node1.directory / "run" / "control.sock")
+    text = node1.node.netns.run(["curl", "-sS", "--unix-socket", socket, "http://udplane/metrics"]).stdout
+    peer = node1.status()["peers"][0]
+    labels = {"subnet": ",".join(peer["subnets"]), "address": peer["address"]}
+    assert sample(text, "peer_packets_total", **labels, direction="receive") <= peer["rx_packets"]
+    assert (sample(text, "ready"), sample(text, "peers", state="reachable")) == (1, 1)
 
 
 def test_status_for_people_is_no_wider_than_a_screen(node1: Daemon) -> None:

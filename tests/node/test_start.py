@@ -42,6 +42,10 @@ class Started:
         body, _, status = done.stdout.rpartition("\n")
         return status, json.loads(body)
 
+    def metrics(self) -> str:
+        """What Prometheus gets from the same port."""
+        return self.node.netns.run(["curl", "-sS", f"http://127.0.0.1:{HEALTH_PORT}/metrics"]).stdout
+
     def log(self) -> list[dict[str, str]]:
         return [json.loads(line) for line in (self.directory / "log").read_text().splitlines()]
 
@@ -76,6 +80,7 @@ def started(lab: Lab, tun_device: None, tmp_path: Path) -> Iterator[Started]:
 
 def test_a_node_waits_for_its_config_and_then_goes_on(started: Started) -> None:
     assert started.health() == ("503", {"phase": "waiting for the network config", "troubles": []})
+    assert "\nudplane_ready 0\n" in started.metrics()
     wait_until(started.log, "the log says what is missing")
     first = started.log()[0]
     assert first["level"] == "warn"
@@ -83,6 +88,7 @@ def test_a_node_waits_for_its_config_and_then_goes_on(started: Started) -> None:
     started.set_config('{"Network": "10.5.0.0/16"}')
     assert started.supervisor.recv(100) == b"READY=1"
     assert started.health() == ("200", {"phase": "ready", "troubles": []})
+    assert "\nudplane_ready 1\n" in started.metrics()
     assert started.phase() == "ready"
     assert "ready: 10.5." in started.log()[-1]["message"]
     started.process.send_signal(signal.SIGINT)
