@@ -27,6 +27,7 @@ COMMANDS = {
     "config": "the network config in a store: get, set FILE, validate FILE",
     "leave": "give the lease back; take devices, routes, rules away",
     "flanneld": "run the node by flanneld's own flags and variables, in its place",
+    "lab": "a network of namespaces to learn in, without root: lab --help",
     "cni": "install the CNI plugins under their official names: cni install --help",
 }
 """What each command is for. `flanneld` takes flags in Go's syntax, so it does not go through this parser."""
@@ -41,11 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return flanneld(arguments[1:])
     try:
-        namespace = _parser(arguments).parse_args(normalize(arguments))
+        # A lab runs other programs, whose flags are not ours to rewrite.
+        given = arguments if arguments[:1] == ["lab"] else normalize(arguments)
+        namespace = _parser(arguments).parse_args(given)
         status: int = namespace.run(namespace)
         sys.stdout.flush()
     except UdplaneError as error:
-        print(f"udplane: {error}", file=sys.stderr)
+        print(f"udplane: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         return 130

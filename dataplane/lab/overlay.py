@@ -4,19 +4,20 @@ Daemons and plugins are the real ones, run from the command line as an operator 
 they share or keep lies below one directory:
 
     DIRECTORY/leases.db                    the embedded store
-    DIRECTORY/node1/{run/,subnet.env,log}  the daemon of node1, and so on
+    DIRECTORY/node1/{run/,subnet.env,log}  the daemon of node1, and so on; `up` there is its command line
     DIRECTORY/cni/bin/                     the plugins
     DIRECTORY/cni/node1/                   what they remember about the pods of node1, and so on
 """
 
 import contextlib
 import json
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,26 +133,33 @@ class Overlay:
         flags: Sequence[str] = (),
         name_address: bool = True,
         keep_logs: Path | None = None,
+        network: Mapping[str, Any] = NETWORK_CONFIG,
+        name: str = "",
     ) -> None:
         """Keep the daemons' files in `directory`; the logs of those that die are copied to `keep_logs` if it is given.
 
         The datagrams between the nodes are of IP version `underlay`, by default the first of the lab's; without
         `name_address` the nodes find their addresses themselves. `flags` are passed on to every `udplane up`.
+        Overlays that share a directory have different names.
         """
         self._name_address = name_address
         self._keep_logs = keep_logs
+        self._network = network
         self.lab = lab
         self.directory = directory
-        self.store = f"sqlite:{directory / 'leases.db'}"
+        suffix = f"-{name}" if name else ""
+        self.store = f"sqlite:{directory / f'leases{suffix}.db'}"
+        self._config = directory / f"net-conf{suffix}.json"
         self.daemons: list[Daemon] = []
         self._started: list[Daemon] = []
         self.underlay = underlay or lab.versions[0]
-        self._flags = ["--ip-masq", "--engine", engine, *flags]
+        self._engine = engine
+        self._flags = ["--ip-masq", *flags]
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True)
-        (self.directory / "net-conf.json").write_text(json.dumps(NETWORK_CONFIG, indent=2))
+        self._config.write_text(json.dumps(self._network, indent=2))
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -178,9 +186,7 @@ class Overlay:
     def up(self, *, pods_per_node: int = 2) -> None:
         """Start a daemon on every node, start the pods, and wait until all nodes know each other."""
         self.daemons = [self.start(node) for node in self.lab.nodes]
-        bin_dir = self.directory / "cni" / "bin"
-        # An interpreter that is kept warm would outlive the lab.
-        self.lab.underlay.run([str(UDPLANE), "cni", "install", "--bin-dir", str(bin_dir), "--keep-warm", "0"])
+        bin_dir = install_plugins(self.directory)
         for daemon in self.daemons:
             daemon.wait_until_ready()
             runtime = Runtime(
@@ -192,21 +198,47 @@ class Overlay:
         for daemon in self.daemons:
             daemon.wait_for_peers(len(self.daemons) - 1)
 
-    def start(self, node: Node) -> Daemon:
-        """Start a daemon on `node`, for the first time or again; it is not ready yet."""
+    def start(self, node: Node, *, engine: str | None = None, flags: Sequence[str] = ()) -> Daemon:
+        """Start a daemon on `node`, for the first time or again; it is not ready yet.
+
+        It gets an `engine` of its own if one is given, and `flags` on top of those of all.
+        """
         directory = self.directory / node.name
         directory.mkdir(exist_ok=True)
         if not UDPLANE.exists():
             raise LabError(f"there is no {UDPLANE}; run ./dev demo once, which builds it")
-        up = [str(UDPLANE), "up", "--store", self.store, "--net-config-path", str(self.directory / "net-conf.json")]
+        up = [str(UDPLANE), "up", "--store", self.store, "--net-config-path", str(self._config)]
         up += ["--iface", "eth0", "--tun", TUN, "--run-dir", str(directory / "run")]
         up += ["--public-ip", str(node.address(self.underlay))] if self._name_address else []
-        up += ["--subnet-file", str(directory / "subnet.env"), *self._flags]
+        up += ["--subnet-file", str(directory / "subnet.env"), "--engine", engine or self._engine]
+        up += [*self._flags, *flags]
+        write_script(directory / "up", up)
         with (directory / "log").open("ab") as log:
             daemon = Daemon(node, directory, node.netns.start(up, log=log))
         self._started.append(daemon)
         self._cleanup.callback(daemon.stop)
         return daemon
+
+    def keep(self) -> None:
+        """Leave the daemons running: the end of the block stops none."""
+        self._cleanup = ExitStack()
+
+
+def install_plugins(directory: Path) -> Path:
+    """Install the CNI plugins below `directory`; gives the directory that they lie in."""
+    bin_dir = directory / "cni" / "bin"
+    # An interpreter that is kept warm would outlive the lab.
+    command = [str(UDPLANE), "cni", "install", "--bin-dir", str(bin_dir), "--keep-warm", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise LabError(f"the CNI plugins cannot be installed: {done.stderr}")
+    return bin_dir
+
+
+def write_script(file: Path, command: Sequence[str]) -> None:
+    """Write a command line down as a program, for people who want to run it again."""
+    file.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    file.chmod(0o755)
 
 
 def conflist(subnet_file: Path, data_dir: Path) -> dict[str, Any]:

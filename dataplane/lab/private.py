@@ -11,8 +11,10 @@ allows those; where it does not, the reasons are looked up and the ways out prin
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from dataplane.errors import NodeError
 from dataplane.kernel.programs import complaint
 from dataplane.system_path import add_system_directories
 
@@ -50,20 +52,25 @@ def enter(argv: list[str]) -> int:
     """Become `argv` in private namespaces. Returns, with an exit status, only when that cannot be done."""
     if not possible():
         return 1
-    flags, _ = _unshare_flags()
+    flags, _ = unshare_flags()
     os.environ[OUTER_USERS] = _user_namespace()
     return _become(["unshare", *flags, "--", sys.executable, "-I", "-m", MODULE, *argv], ENTERING)
 
 
 def possible() -> bool:
     """Whether this user gets private namespaces and a TUN device in them. Says why not and what helps."""
-    obstacle = _namespace_obstacle() or _tun_obstacle()
-    if obstacle:
-        _refuse(*obstacle)
-    return obstacle is None
+    found = obstacle()
+    if found:
+        _refuse(*found)
+    return found is None
 
 
-def _unshare_flags() -> tuple[list[str], str]:
+def obstacle() -> tuple[str, list[str]] | None:
+    """What keeps this user from private namespaces or from a TUN device in them, and the ways out; None if nothing."""
+    return _namespace_obstacle() or _tun_obstacle()
+
+
+def unshare_flags() -> tuple[list[str], str]:
     """The flags with which unshare(1) works here, as root, else through a user namespace; or why none do."""
     private = ["--net", "--mount"]
     choices = [["--user", "--map-root-user", *private]]
@@ -76,7 +83,7 @@ def _unshare_flags() -> tuple[list[str], str]:
 
 def _namespace_obstacle() -> tuple[str, list[str]] | None:
     """What keeps this user from making namespaces, and what to do about it; None when nothing does."""
-    _, said = _unshare_flags()
+    _, said = unshare_flags()
     return (f"no network namespace can be made here: {said}", _ways_to_namespaces(said)) if said else None
 
 
@@ -111,8 +118,19 @@ def _tun_obstacle() -> tuple[str, list[str]] | None:
     return None
 
 
+class ForbiddenError(NodeError):
+    """This user gets no private namespaces, or no TUN device: the problem, and the ways out."""
+
+    def __init__(self, problem: str, ways: Sequence[str]) -> None:
+        super().__init__(f"{problem}. What helps:")
+        self.ways = tuple(ways)
+
+    def __str__(self) -> str:
+        return "\n  - ".join([super().__str__(), *self.ways])
+
+
 def _refuse(problem: str, ways: list[str]) -> int:
-    print(f"udplane: {problem}. What helps:", *ways, sep="\n  - ", file=sys.stderr)
+    print(f"udplane: {ForbiddenError(problem, ways)}", file=sys.stderr)
     return 1
 
 

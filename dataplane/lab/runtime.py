@@ -7,7 +7,7 @@ disconnect it, each is run with DEL, in reverse order. A plugin answers with JSO
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,15 @@ IFNAME = "eth0"
 class Runtime:
     """The runtime of one node."""
 
-    def __init__(self, node: Node, bin_dir: Path, conflist: Mapping[str, Any]) -> None:
-        """Connect pods of `node` by the plugins of `conflist`, which lie in `bin_dir`."""
+    def __init__(
+        self, node: Node, bin_dir: Path, conflist: Mapping[str, Any], *, device_name: Callable[[str], str] | None = None
+    ) -> None:
+        """Connect pods of `node` by the plugins of `conflist`, which lie in `bin_dir`.
+
+        The node's end of a wire keeps the name that the plugin gave it, or is called `device_name` of the pod's name.
+        """
         self.node = node
+        self._device_name = device_name
         self._bin_dir = bin_dir
         self._conflist = conflist
         self._results: dict[str, dict[str, Any]] = {}
@@ -36,8 +42,18 @@ class Runtime:
             result = self._call("ADD", plugin, name, sandbox, result)
         self._results[name] = result
         addresses = tuple(ip_interface(ip["address"]) for ip in result["ips"])
-        outside = [interface["name"] for interface in result["interfaces"] if not interface.get("sandbox")]
-        return Pod(name, sandbox, addresses, host_device=outside[-1])
+        outside = [interface for interface in result["interfaces"] if not interface.get("sandbox")][-1]
+        if self._device_name is not None:
+            self._rename(outside, self._device_name(name))
+        return Pod(name, sandbox, addresses, host_device=outside["name"])
+
+    def _rename(self, interface: dict[str, Any], name: str) -> None:
+        """Call the node's end of a wire otherwise, in the kernel and in the result, which CHECK and DEL go by.
+
+        Kernels before 6.2 rename only what is down.
+        """
+        old, interface["name"] = interface["name"], name
+        self.node.netns.ip(f"link set {old} down", f"link set {old} name {name}", f"link set {name} up")
 
     def delete(self, pod: Pod) -> None:
         """Disconnect a pod that `add` has connected."""

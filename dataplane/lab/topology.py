@@ -67,27 +67,37 @@ class Node:
         return _address(self.addresses, version)
 
 
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A wire that hosts hang on: a namespace with a bridge, which may have addresses as the hosts' gateway."""
+
+    name: str
+    netns: Namespace
+    mtu: int
+
+
 class Lab:
     """A network of namespaces, taken down when the `with` block ends, whatever ends it.
 
     `prefix` goes before the names of the namespaces: empty where the names are this process's own (see `private`),
-    by default unique on this machine.
+    by default unique on this machine. Without `with_underlay` there is no segment yet: `add_segment` makes them.
     """
 
-    def __init__(self, *, prefix: str | None = None, versions: Sequence[int] = (4, 6)) -> None:
+    def __init__(
+        self, *, prefix: str | None = None, versions: Sequence[int] = (4, 6), with_underlay: bool = True
+    ) -> None:
         self.prefix = f"udp{os.getpid()}-" if prefix is None else prefix
         self.versions = tuple(versions)
         self.nodes: list[Node] = []
+        self._with_underlay = with_underlay
         self._pod_numbers = itertools.count(1)
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Self:
         with self._cleanup:
-            self.underlay = self._namespace("underlay")
-            routers = [_interface(UNDERLAY[version], 1) for version in self.versions]
-            self.underlay.ip(
-                f"link add br0 mtu {UNDERLAY_MTU} type bridge mcast_snooping 0", *_configure("br0", routers)
-            )
+            if self._with_underlay:
+                routers = [_interface(UNDERLAY[version], 1) for version in self.versions]
+                self._segment = self.add_segment("underlay", UNDERLAY_MTU, routers)
             self._cleanup = self._cleanup.pop_all()
         return self
 
@@ -100,17 +110,45 @@ class Lab:
         """Take everything down. May be called again."""
         self._cleanup.close()
 
+    def keep(self) -> None:
+        """Leave everything standing: `close` and the end of the block take nothing down any more."""
+        self._cleanup = ExitStack()
+
+    @property
+    def underlay(self) -> Namespace:
+        """The namespace of the one segment that there is without further ado."""
+        return self._segment.netns
+
+    def add_segment(self, name: str, mtu: int, addresses: Iterable[Interface] = ()) -> Segment:
+        """Make a wire; with `addresses` it is a gateway as well."""
+        netns = self.add_namespace(name)
+        netns.ip(f"link add br0 mtu {mtu} type bridge mcast_snooping 0", *_configure("br0", addresses))
+        return Segment(name, netns, mtu)
+
+    def add_namespace(self, name: str) -> Namespace:
+        """Make a namespace that is on no wire yet."""
+        netns = Namespace.create(self.prefix + name)
+        self._cleanup.callback(netns.delete)
+        if 6 in self.versions:
+            netns.sysctl({f"net/ipv6/conf/default/{key}": value for key, value in QUIET_IPV6.items()})
+        return netns
+
+    def connect(
+        self, netns: Namespace, segment: Segment, port: str, addresses: Iterable[Interface], device: str = "eth0"
+    ) -> None:
+        """Hang `device` of a namespace on a segment, by a port of the bridge there that is called `port`."""
+        ends = f"{port} mtu {segment.mtu} type veth peer name {device} mtu {segment.mtu} netns {netns.name}"
+        segment.netns.ip(f"link add {ends}", f"link set {port} master br0 up")
+        netns.ip(*_configure(device, addresses))
+
     def add_node(self) -> Node:
         """Attach one more node to the underlay: node1, node2, ..."""
         number = len(self.nodes)
         name = f"node{number + 1}"
-        netns = self._namespace(name)
-        self.underlay.ip(
-            f"link add {name} mtu {UNDERLAY_MTU} type veth peer name eth0 mtu {UNDERLAY_MTU} netns {netns.name}",
-            f"link set {name} master br0 up",
-        )
+        netns = self.add_namespace(name)
         addresses = tuple(_interface(UNDERLAY[v], FIRST_NODE[v] + number) for v in self.versions)
-        netns.ip(*_configure("eth0", addresses), *_default_routes(UNDERLAY[v] for v in self.versions))
+        self.connect(netns, self._segment, name, addresses)
+        netns.ip(*_default_routes(UNDERLAY[v] for v in self.versions))
         node = Node(name, netns, addresses)
         self.nodes.append(node)
         return node
@@ -122,16 +160,9 @@ class Lab:
     def start_pod(self, node: Node, connect: Callable[[str, Namespace], Pod]) -> Pod:
         """Start one more pod on `node`: pod1, pod2, ... `connect` is given its name and namespace."""
         name = f"pod{next(self._pod_numbers)}"
-        pod = connect(name, self._namespace(name))
+        pod = connect(name, self.add_namespace(name))
         node.pods.append(pod)
         return pod
-
-    def _namespace(self, name: str) -> Namespace:
-        netns = Namespace.create(self.prefix + name)
-        self._cleanup.callback(netns.delete)
-        if 6 in self.versions:
-            netns.sysctl({f"net/ipv6/conf/default/{key}": value for key, value in QUIET_IPV6.items()})
-        return netns
 
 
 def wire_pod(node: Node, name: str, netns: Namespace, subnets: Sequence[Network], mtu: int) -> Pod:

@@ -98,9 +98,12 @@ class SegmentPlace(Place):
 
 @dataclass(frozen=True, slots=True)
 class HostPlace(Place):
-    """A host without udplane: a server outside, a stranger."""
+    """A host without udplane: a server outside, a stranger, a router between segments."""
 
     segment: str = ""
+    """The first one that it is on."""
+    devices: dict[str, str] = field(default_factory=dict)
+    """Segment -> the device on it: a router has several."""
 
 
 @dataclass(frozen=True, slots=True)

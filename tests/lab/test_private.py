@@ -30,7 +30,7 @@ def test_inside_there_is_a_loopback_and_an_empty_run(tun_device: None) -> None:
 
 def test_inside_one_can_tell_whether_the_users_are_ones_own(tun_device: None) -> None:
     done = run_privately(sys.executable, "-I", "-c", f"from {private.MODULE} import *; print(has_own_users())")
-    assert done.stdout.strip() == str("--user" in private._unshare_flags()[0])
+    assert done.stdout.strip() == str("--user" in private.unshare_flags()[0])
 
 
 def test_inside_again_changes_nothing(tun_device: None) -> None:
@@ -66,7 +66,7 @@ def test_no_program_is_wrong_usage() -> None:
 def test_a_kernel_that_forbids_user_namespaces_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(private, "_unshare_flags", lambda: ([], "`unshare` says: no"))
+    monkeypatch.setattr(private, "unshare_flags", lambda: ([], "`unshare` says: no"))
     sysctl = tmp_path / "apparmor_restrict_unprivileged_userns"
     sysctl.write_text("1\n")
     monkeypatch.setattr(private, "USER_NAMESPACE_SYSCTLS", [(str(sysctl), "1", "0")])
@@ -101,7 +101,7 @@ def test_a_tun_device_out_of_reach_is_named(
     def refuse(path: Path, flags: int) -> int:
         raise PermissionError(13, "Permission denied") if name == "closed" else FileNotFoundError(2, "No such file")
 
-    monkeypatch.setattr(private, "_unshare_flags", lambda: ([], ""))
+    monkeypatch.setattr(private, "unshare_flags", lambda: ([], ""))
     monkeypatch.setattr(os, "open", refuse)
     assert private.enter(["true"]) == 1
     assert advice in capsys.readouterr().err

@@ -17,6 +17,7 @@ from dataplane.stores.registry import STORES
 from tests.repo.test_text import ROOT, tracked_files
 
 DOCUMENTS = sorted(file for file in tracked_files() if file.suffix == ".md")
+VERBS = [file for file in (ROOT / "dataplane/lab/verbs").glob("[!_]*.py") if "\nHELP = " in file.read_text()]
 NEWS = (ROOT / "CHANGELOG.md").read_text()
 
 
@@ -84,7 +85,8 @@ def test_a_flat_room_has_a_map(page: str, files: str) -> None:
     [
         ("docs/backends.md", [f"`{name}`" for name in BACKENDS]),
         ("docs/leases.md", [f"`{scheme}:" for scheme in STORES]),
-        ("docs/operate.md", [f"udplane {command}" for command in COMMANDS.keys() - {"flanneld", "cni"}]),
+        ("docs/operate.md", [f"udplane {command}" for command in COMMANDS.keys() - {"flanneld", "cni", "lab"}]),
+        ("docs/labs/index.md", ["udplane lab", *(f"`{verb.stem}" for verb in VERBS)]),
         ("docs/flannel.md", ["udplane flanneld"]),
         ("docs/cni.md", ["udplane cni", *(f"`{name}`" for name in MODULES)]),
     ],

@@ -1,0 +1,55 @@
+"""`udplane lab up`: make a lab."""
+
+import argparse
+import os
+import sys
+import time
+
+from dataplane.engines.registry import ENGINES
+from dataplane.lab import raising, state
+from dataplane.lab.raising import Request
+from dataplane.lab.topology_file import DEFAULT_TOPOLOGY, ready_made
+from dataplane.lab.verbs.common import add_lab
+from dataplane.lab.verbs.status import describe
+
+HELP = "make a lab: two nodes and four pods, or what a topology says"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which topology, and what it leaves open."""
+    add_lab(parser)
+    there = ", ".join(ready_made())
+    parser.add_argument(
+        "topology",
+        nargs="?",
+        default=DEFAULT_TOPOLOGY,
+        metavar="TOPOLOGY",
+        help=f"a file, or one that comes with udplane: {there} (default {DEFAULT_TOPOLOGY})",
+    )
+    parser.add_argument(
+        "--engine", default="", metavar="ENGINE", help=f"on every node: {', '.join(ENGINES)}, or a file"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="choose other addresses, for this number always the same")
+    parser.add_argument("--stay", action="store_true", help="let it outlive this terminal")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make it and say what there is."""
+    start = time.monotonic()
+    name = arguments.lab or os.environ.get("UDPLANE_LAB") or state.DEFAULT_NAME
+    request = Request(arguments.topology, name, arguments.seed, arguments.engine, arguments.stay)
+    view = raising.raise_lab(request, _say)
+    _say("")
+    print(describe(view))
+    lab = state.option(name)
+    pod = view.pods[0].name if view.pods else next(view.places()).name
+    print(f"It stands after {time.monotonic() - start:.1f} s. Go on with:")
+    print(f"  udplane lab shell{lab} {pod}")
+    print(f"  udplane lab down{lab}")
+    return 0
+
+
+def _say(text: str) -> None:
+    """What is going on, in one line of a terminal that is written over."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
