@@ -19,11 +19,13 @@ from dataplane.errors import UdplaneError
 from dataplane.lab import keep, private
 from dataplane.lab.netns import LabError
 from dataplane.lab.overlay import Daemon, Overlay, last_line, wait_until
+from dataplane.lab.overlay_view import view_of
 from dataplane.lab.ping import ping
-from dataplane.lab.text import BOLD, GREEN, RED, paint, walk_lines
+from dataplane.lab.text import BOLD, GREEN, RED, paint
 from dataplane.lab.topology import Lab, Pod
 from dataplane.lab.transfer import transfer
-from dataplane.lab.walk import overlay_way, walk
+from dataplane.lab.walk_text import outcome_line, step_lines
+from dataplane.lab.walking.recorder import Ask, record
 
 MODULE = "dataplane.lab.demo"
 RUN_DIR = Path("/run/udplane-demo")
@@ -35,11 +37,12 @@ TRANSFER_SECONDS = 1.0
 class Demo:
     """The acts of the demo, in order."""
 
-    def __init__(self, lab: Lab, overlay: Overlay, capture_file: Path) -> None:
-        """Show `overlay` on `lab`, whose packets go to `capture_file`."""
+    def __init__(self, lab: Lab, overlay: Overlay, capture_file: Path, engine: str) -> None:
+        """Show `overlay` on `lab`, whose packets go to `capture_file`; its nodes use `engine`."""
         self.lab = lab
         self.overlay = overlay
         self.capture_file = capture_file
+        self.engine = engine
         self.failures: list[str] = []
 
     def show(self) -> None:
@@ -83,12 +86,15 @@ class Demo:
         """One echo request at every device of its way."""
         headline("One packet at every device of its way, and what changed there")
         node, peer = self.lab.nodes
-        way = overlay_way(self.lab, (node, node.pods[0]), (peer, peer.pods[1]))
-        result = walk(way, peer.pods[1].address(4))
-        for line in walk_lines(result):
-            print(line)
-        if not result.arrived:
-            self.failures.append("the packet did not arrive")
+        view = view_of(self.lab, self.overlay, engine=self.engine)
+        (walk,) = record(view, Ask(node.pods[0].name, peer.pods[1].name)).walks
+        steps = walk.steps_of("request")
+        for number, step in enumerate(steps, 1):
+            for line in step_lines(number, step, steps[number - 2] if number > 1 else None):
+                print(line)
+        print(f"     {outcome_line(walk)}")
+        if walk.outcome.kind != "answered":
+            self.failures.append("the packet was not answered")
 
     def transfers(self) -> None:
         """TCP between pods on two nodes."""
@@ -189,7 +195,7 @@ def run(arguments: argparse.Namespace, stand: Callable[[], None] | None) -> int:
         lab.add_node()
         overlay.up()
         print(f"Two nodes and four pods stand after {time.monotonic() - start:.1f} s, engine {arguments.engine}.")
-        demo = Demo(lab, overlay, arguments.pcap.absolute())
+        demo = Demo(lab, overlay, arguments.pcap.absolute(), arguments.engine)
         demo.show()
         print(f"\nThe captured packets lie in {arguments.pcap}: open it with Wireshark or tshark.")
         for failure in demo.failures:

@@ -107,12 +107,12 @@ class Pinger:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def ping(self, sequence: int, *, size: int = 56, timeout: float = 2.0) -> Reply | None:
-        """Send one request with `size` bytes of payload, and wait for the answer up to `timeout` seconds.
+    def ping(self, sequence: int, *, size: int = 56, data: bytes | None = None, timeout: float = 2.0) -> Reply | None:
+        """Send one request with `size` bytes of payload, or `data`, and wait for the answer up to `timeout` seconds.
 
         Raises OSError when the host itself refuses to send (no route, too big for its own interface).
         """
-        payload = bytes(itertools.islice(itertools.cycle(range(256)), size))
+        payload = data if data is not None else bytes(itertools.islice(itertools.cycle(range(256)), size))
         start = time.monotonic()
         self._socket.sendto(self._request(sequence, payload), (str(self.destination), 0))
         while (left := start + timeout - time.monotonic()) > 0:

@@ -1,0 +1,53 @@
+"""Commands that a person would type to see a fact, run once each, with what they really printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dataplane.lab.recording import See
+from dataplane.lab.view import LabView
+from dataplane.lab.walking.survey import ask
+
+MAX_LINES = 24
+"""Of an output; the rest is left out, and `…` stands for it."""
+
+
+class Looks:
+    """The commands of a recording, each kept once."""
+
+    def __init__(self, view: LabView) -> None:
+        self.see: list[See] = []
+        self._view = view
+        self._known: dict[tuple[str, str], int] = {}
+
+    def run(self, where: str, command: str, keep: Callable[[str], bool] | None = None) -> int:
+        """Run `command`, words separated by blanks, at a place; returns its number in `see`.
+
+        With `keep` only those lines of the output stay, and `…` for others; the command is shown as it is.
+        """
+        key = (where, command)
+        if key not in self._known:
+            done = ask(self._view.find(where).namespace, command.split())
+            output = done.stdout if done.returncode == 0 else done.stdout + done.stderr
+            self._known[key] = self.add(where, command, shortened(output, keep))
+        return self._known[key]
+
+    def add(self, where: str, command: str, output: str, origin: str = "recorded") -> int:
+        """Note an output that was got otherwise."""
+        self.see.append(See(where, command, output, origin))
+        return len(self.see) - 1
+
+    def output(self, number: int) -> str:
+        """What a command has printed."""
+        return self.see[number].output
+
+
+def shortened(output: str, keep: Callable[[str], bool] | None = None) -> str:
+    """The lines that `keep` wants, at most MAX_LINES; a line `…` for each run of others."""
+    lines: list[str] = []
+    for line in output.rstrip().splitlines():
+        if (keep is None or keep(line)) and len(lines) < MAX_LINES:
+            lines.append(line.rstrip())
+        elif not lines or lines[-1] != "…":
+            lines.append("…")
+    return "\n".join(lines)

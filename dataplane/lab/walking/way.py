@@ -1,0 +1,96 @@
+"""The sightings of one packet, put in the order in which it went from device to device.
+
+Which sighting follows another is known from how devices are joined: what leaves by one end of a wire comes in by the
+other; what comes in by a port of a bridge goes up to the host or out by another port; what a TUN takes out of the
+kernel comes back in a datagram. Where a packet could have gone several ways, or passes a device again, as in a loop,
+the earliest copy that is left is the next one: the machine has one clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from dataplane.lab.walking.sightings import Sighting
+from dataplane.lab.walking.survey import Survey
+
+
+def follow(survey: Survey, sightings: Sequence[Sighting]) -> list[Sighting]:
+    """The way of a packet from its first sighting on; `sightings` are in order of time."""
+    left = list(sightings)
+    way: list[Sighting] = []
+    while left:
+        current = left.pop(0) if not way else way[-1]
+        if not way:
+            way.append(current)
+        following = _next(survey, current, left)
+        if following is None:
+            break
+        left.remove(following)
+        way.append(following)
+    return way
+
+
+def attempts(sightings: Sequence[Sighting]) -> list[list[Sighting]]:
+    """The sightings apart by attempt: what was sent again is another packet with the same content.
+
+    A copy that was rewritten on its way keeps what an attempt is known by.
+    """
+    by_attempt: dict[str, list[Sighting]] = {}
+    for sighting in sightings:
+        by_attempt.setdefault(sighting.attempt, []).append(sighting)
+    return list(by_attempt.values())
+
+
+def _next(survey: Survey, current: Sighting, left: Sequence[Sighting]) -> Sighting | None:
+    """The sighting that follows `current`, if any."""
+    device = current.device
+    if current.outgoing and device.key in survey.wires:
+        other = survey.wires[device.key]
+        return _first(left, lambda s: not s.outgoing and s.device.key == other)
+    here = [s for s in left if s.device.where == device.where]
+    if device.overlay:
+        return _from_overlay(current, here)
+    if device.kind == "bridge" and current.outgoing:
+        return _first(here, lambda s: s.outgoing and s.device.master == device.name)
+    if device.master and not current.outgoing:
+        return _from_port(survey, current, here, left)
+    return _forwarded(current, here)
+
+
+def _from_overlay(current: Sighting, here: Sequence[Sighting]) -> Sighting | None:
+    """What left by a TUN or VXLAN device goes out in a datagram; what came in by one is routed on."""
+    if not current.outgoing:
+        return _forwarded(current, here)
+    return _first(here, lambda s: s.outgoing and s.encapsulated) or _first(
+        here, lambda s: not s.outgoing and s.device == current.device
+    )
+
+
+def _from_port(
+    survey: Survey, current: Sighting, here: Sequence[Sighting], left: Sequence[Sighting]
+) -> Sighting | None:
+    """What came in by a bridge's port goes up to the host or out by another port: of several, the one that goes on."""
+    bridge = current.device.master
+    up = _first(here, lambda s: not s.outgoing and s.device.name == bridge)
+    if up is not None:
+        return up
+    ports = [s for s in here if s.outgoing and s.device.master == bridge]
+    going_on = [s for s in ports if _next(survey, s, left) is not None]
+    return next(iter(going_on or ports), None)
+
+
+def _forwarded(current: Sighting, here: Sequence[Sighting]) -> Sighting | None:
+    """What came in by a device is taken out of its datagram, or is routed on."""
+    if current.outgoing:
+        return None
+    if current.encapsulated:
+        inside = _first(here, lambda s: not s.outgoing and bool(s.device.overlay))
+        if inside is not None:
+            return inside
+    return _first(here, lambda s: s.outgoing and s.device.overlay != "" and not current.encapsulated) or _first(
+        here, lambda s: s.outgoing and s.encapsulated == current.encapsulated
+    )
+
+
+def _first(sightings: Sequence[Sighting], wanted: Callable[[Sighting], bool]) -> Sighting | None:
+    return next((sighting for sighting in sightings if wanted(sighting)), None)
