@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cni.lib.start_state import UMASK
 from tests.cni.world.world import World, install_plugins, require_world
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plugins_umask() -> Iterator[None]:
+    """Of a plugin's code that runs in this process: the one that a plugin gives itself."""
+    former = os.umask(UMASK)
+    yield
+    os.umask(former)
 
 
 @pytest.fixture(scope="session")

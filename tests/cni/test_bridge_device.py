@@ -7,6 +7,7 @@ node  cni0 10.9.0.1/24, 10.8.0.1/24 --- veth --- p1 eth0
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from typing import Any
 
@@ -132,7 +133,8 @@ s.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0), ("ff02::1", 0, 
 """
     node.write("/run/advertise.py", advertise)
     heard = "ip -6 route | grep -q 'default.*proto ra'"
-    node.sh(f'timeout 20 sh -c "until {sys.executable} -I /run/advertise.py && {heard}; do :; done"')
+    until = f"until {shlex.quote(sys.executable)} -I /run/advertise.py && {heard}; do :; done"
+    node.sh(f"timeout 20 sh -c {shlex.quote(until)}")
     six = {"type": "host-local", "subnet": "fd09::/64"}
     call(node, "ADD", conf(kind, isDefaultGateway=True, ipam=six))
     assert node.sh("cat /proc/sys/net/ipv6/conf/all/forwarding").strip() == "1"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shlex
 import shutil
 import subprocess
 import time
@@ -200,7 +201,7 @@ def test_a_warm_interpreter_that_is_stopped_is_given_up(tmp_path: Path) -> None:
         warm_up(node)
         (pid,) = warm_processes(node)
         launcher = REPO / "native" / "cni" / "launcher.c"
-        node.sh(f"gcc -D_GNU_SOURCE -DPATIENCE_SECONDS=1 -o {BIN_DIR}/impatient {launcher}")
+        node.sh(f"gcc -D_GNU_SOURCE -DPATIENCE_SECONDS=1 -o {BIN_DIR}/impatient {shlex.quote(str(launcher))}")
         node.sh(f"mv {BIN_DIR}/impatient {BIN_DIR}/static; kill -STOP {pid}")
         version = node.sh(f"CNI_COMMAND=VERSION timeout 20 {BIN_DIR}/static | cat")
         assert json.loads(version)["cniVersion"] == "1.1.0"

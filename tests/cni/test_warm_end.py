@@ -6,6 +6,7 @@ See tests/cni/test_warm.py for what it does while it lives.
 from __future__ import annotations
 
 import fcntl
+import shlex
 import sys
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def test_it_ends_when_nobody_calls(tmp_path: Path) -> None:
 def test_after_an_upgrade_no_call_is_served(tmp_path: Path) -> None:
     """On a busy node there is always a call sooner than the look whether this is still the interpreter to be."""
     with World(keep_warm(tmp_path, IDLE_SECONDS)) as node:
-        node.sh(f"ln -s {sys.executable} /run/python")
+        node.sh(f"ln -s {shlex.quote(sys.executable)} /run/python")
         node.sh(f"sed -i '1s,.*,#!/run/python -IS,' {BIN_DIR}/.udplane/start")
         warm_up(node)
         start_cold_visibly(node)
@@ -105,7 +106,7 @@ def test_it_ends_when_nobody_can_call(upgrade: str, tmp_path: Path) -> None:
     """Long before it has been idle for its time: what it has loaded may be another version's."""
     bin_dir = keep_warm(tmp_path, IDLE_SECONDS)
     with World(bin_dir) as node:
-        node.sh(f"ln -s {sys.executable} /run/python")
+        node.sh(f"ln -s {shlex.quote(sys.executable)} /run/python")
         node.sh(f"sed -i '1s,.*,#!/run/python -IS,' {BIN_DIR}/.udplane/start")
         warm_up(node)
         node.sh(UPGRADES[upgrade])

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from dataplane.lab.netns import Namespace
-from dataplane.lab.overlay import UDPLANE
+from dataplane.lab.overlay import UDPLANE, Daemon
 from dataplane.lab.topology import Lab
 
 
@@ -21,6 +21,13 @@ def lab(namespaces: None) -> Iterator[Lab]:
 def udplane(netns: Namespace, *arguments: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
     """Run the command in a namespace to its end."""
     return netns.run([str(UDPLANE), *arguments], check=False, timeout=timeout)
+
+
+def curl(daemon: Daemon, path: str, *flags: str) -> str:
+    """What curl gets from a node's control socket, which it finds by a short name: it takes no long one."""
+    line = 'cd "$0" && exec curl -sS --unix-socket control.sock "$@"'
+    argv = ["sh", "-c", line, str(daemon.directory / "run"), *flags, f"http://udplane{path}"]
+    return daemon.node.netns.run(argv).stdout
 
 
 def complaint(done: subprocess.CompletedProcess[str], status: int = 1) -> str:

@@ -62,7 +62,8 @@ def test_a_client_gets_the_answer(path: Path) -> None:
 
 def test_curl_gets_the_answer(path: Path) -> None:
     done = subprocess.run(
-        ["curl", "--silent", "--fail", "--unix-socket", str(path), "http://udplane/v1/status?pretty"],
+        ["curl", "--silent", "--fail", "--unix-socket", path.name, "http://udplane/v1/status?pretty"],
+        cwd=path.parent,
         capture_output=True,
         check=True,
         timeout=20,

@@ -17,6 +17,7 @@ import pytest
 from dataplane.lab.overlay import NETWORK_CONFIG, Daemon, Overlay
 from dataplane.lab.ping import ping
 from dataplane.lab.topology import Lab
+from tests.node.conftest import curl
 from tests.waiting import wait_until
 
 RESYNC_SECONDS = 1
@@ -155,9 +156,7 @@ def health(daemon: Daemon) -> tuple[int, Any]:
 
 
 def ask(daemon: Daemon, path: str) -> tuple[int, Any]:
-    socket = daemon.directory / "run" / "control.sock"
-    curl = ["curl", "-s", "-w", "\n%{http_code}", "--unix-socket", str(socket), f"http://udplane{path}"]
-    body, _, status = daemon.node.netns.run(curl).stdout.rpartition("\n")
+    body, _, status = curl(daemon, path, "-w", "\n%{http_code}").rpartition("\n")
     return int(status), json.loads(body)
 
 

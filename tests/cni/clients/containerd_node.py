@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shlex
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
 def containerd(world: World, directory: str = "/usr/bin") -> Iterator[None]:
     """Run containerd on the node while the context lasts: that of the directory, if there is one."""
     world.write("/run/c/config.toml", SETTINGS)
-    start = f"PATH={directory}:$PATH exec containerd --config /run/c/config.toml"
+    start = f"PATH={shlex.quote(directory)}:$PATH exec containerd --config /run/c/config.toml"
     pid = world.start("sh", "-c", start, log="/run/c/log")
     try:
         wait = (

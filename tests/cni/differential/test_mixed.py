@@ -150,8 +150,8 @@ def test_both_allocate_from_one_store_at_once(node: World) -> None:
     node.reset()
     conf = netconf("any", ipam=host_local())
     env = " ".join(f"{key}={value}" for key, value in cni_env("ADD", CNI_CONTAINERID="c$1").items())
-    alternate = f"if [ $(($1 % 2)) = 0 ]; then dir={GO_PLUGINS}; else dir={BIN_DIR}; fi"
-    script = f"{alternate}; {env} $dir/host-local < /run/conf > /run/out-$1 || cat /run/out-$1 >&2"
+    alternate = f'if [ $(($1 % 2)) = 0 ]; then dir="{GO_PLUGINS}"; else dir="{BIN_DIR}"; fi'
+    script = f'{alternate}; {env} "$dir/host-local" < /run/conf > /run/out-$1 || cat /run/out-$1 >&2'
     node.write("/run/conf", json.dumps(conf))
     done = node.run("sh", "-c", f"seq 60 | xargs -P 8 -n 1 sh -c '{script}' sh")
     assert (done.exit, done.stderr) == (0, "")

@@ -239,6 +239,7 @@ def answer(request: dict[str, Any]) -> Any:
 def main() -> None:
     """Serve requests until standard input ends."""
     cover_directories(sys.argv[1])
+    os.umask(0o022)  # as container runtimes have it; the official plugins go by their caller's
     for line in sys.stdin:
         try:
             reply = {"value": answer(json.loads(line))}
