@@ -72,7 +72,7 @@ def planted_twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Tw
 def test_planted_difference_is_found(command: str, planted_twins: tuple[Twin, Path]) -> None:
     twin, plugins = planted_twins
     wrapper = plugins / "bridge"
-    wrapper.write_text(f'#!/bin/sh\n{GO_PLUGINS}/bridge\nif [ "$CNI_COMMAND" = ADD ]; then {command}; fi\n')
+    wrapper.write_text(f'#!/bin/sh\n"{GO_PLUGINS}/bridge"\nif [ "$CNI_COMMAND" = ADD ]; then {command}; fi\n')
     wrapper.chmod(0o755)
     found = {difference.path for difference in twin.run(LIFE) if difference.step == "1 ADD bridge"}
     assert PLANTED[command] in found
