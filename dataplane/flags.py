@@ -128,3 +128,20 @@ def _spelled(value: Any) -> str:
     return (
         str(value).lower() if isinstance(value, bool) else os.fspath(value) if isinstance(value, Path) else str(value)
     )
+
+
+def seconds(text: str) -> float:
+    """A time for argparse, in seconds."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0.05 <= number <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time of at least 0.05 seconds")
+    return number
+
+
+def count(text: str) -> int:
+    """A number of things for argparse, at least one."""
+    number: int = as_argument(bounded(1, 10**12))(text)
+    return number

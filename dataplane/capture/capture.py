@@ -23,7 +23,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -165,36 +165,33 @@ class Tunnel:
     owners: Sequence[tuple[Network, Address]]
 
 
-class Capture:
-    """One run of `udplane capture` at `tunnel`, in whose network namespace the caller is."""
+class Recorder:
+    """Writes what passes some devices of this network namespace into one file, each device an interface of it."""
 
-    def __init__(self, tunnel: Tunnel, request: CaptureRequest) -> None:
+    def __init__(self, taps: Mapping[Tap, str], request: CaptureRequest) -> None:
+        """Record from `taps`, each with what to say of it in the file. The filter is a subclass's matter."""
+        self._taps = taps
         self._request = request
-        self._here = tunnel.address
-        self._owners = tunnel.owners
-        self._inner = Tap(tunnel.device)
-        self._outer = Tap(tunnel.interface, bpf.udp_port_program(tunnel.port))
-        self._port = tunnel.port
         self._waiting = TimeOrder()
         self.captured = 0
 
     def describe(self) -> str:
         """What is being captured, for people."""
-        return f"{self._inner.device} (inner) and UDP port {self._port} of {self._outer.device} (outer)"
+        return ", ".join(tap.device for tap in self._taps)
 
     @property
     def dropped(self) -> int:
         """Packets that passed but were lost to the capture."""
-        return self._inner.count_drops() + self._outer.count_drops()
+        return sum(tap.count_drops() for tap in self._taps)
 
     def run(self, file: BinaryIO, stop_fd: int) -> None:
         """Write packets to `file` until `stop_fd` is readable or the request is fulfilled. OSError from the file."""
         writer = PcapngWriter(file, f"udplane {__version__}")
-        numbers = {self._inner: self._describe(writer, self._inner), self._outer: self._describe(writer, self._outer)}
+        numbers = {tap: self._describe(writer, tap, text) for tap, text in self._taps.items()}
         writer.flush()
         deadline = None if self._request.seconds is None else time.monotonic() + self._request.seconds
         poll = select.poll()
-        for fd in (self._inner.socket.fileno(), self._outer.socket.fileno(), stop_fd):
+        for fd in (*(tap.socket.fileno() for tap in self._taps), stop_fd):
             poll.register(fd, select.POLLIN)
         while not self._finished(deadline):
             ready = {fd for fd, _ in poll.poll(self._patience(deadline))}
@@ -210,10 +207,9 @@ class Capture:
             writer.write_statistics(number, time.time_ns(), tap.count_drops())
         writer.flush()
 
-    def _describe(self, writer: PcapngWriter, tap: Tap) -> int:
+    def _describe(self, writer: PcapngWriter, tap: Tap, text: str) -> int:
         link_type = LINKTYPE_ETHERNET if tap.ethernet else LINKTYPE_RAW
-        side = "inner packets" if tap is self._inner else "outer packets, UDP payload is the inner packet"
-        return writer.add_interface(tap.device, link_type, side, self._request.filter_text)
+        return writer.add_interface(tap.device, link_type, text, self._request.filter_text)
 
     def _finished(self, deadline: float | None) -> bool:
         count = self._request.count
@@ -229,9 +225,8 @@ class Capture:
         frames = list(tap.frames())
         for frame in frames:
             direction = OUTBOUND if frame.outgoing else INBOUND
-            for data, packet in self._packets(tap, frame.data):
-                if not self._request.filter_text or (packet is not None and self._request.accepts(packet)):
-                    self._waiting.add(Record(number, frame.time_ns, data, direction))
+            for data in self._wanted(tap, frame.data):
+                self._waiting.add(Record(number, frame.time_ns, data, direction))
         return frames[-1].time_ns if len(frames) == _FRAMES_A_TURN else float("inf")
 
     def _write(self, writer: PcapngWriter, records: Iterator[Record]) -> None:
@@ -241,6 +236,33 @@ class Capture:
                 return
             writer.write_packet(record.interface, record.time_ns, record.data, record.direction)
             self.captured += 1
+
+    def _wanted(self, _tap: Tap, frame: memoryview) -> Iterator[memoryview]:
+        """What of a frame goes into the file: the frame."""
+        yield frame
+
+
+class Capture(Recorder):
+    """One run of `udplane capture` at `tunnel`, in whose network namespace the caller is."""
+
+    def __init__(self, tunnel: Tunnel, request: CaptureRequest) -> None:
+        self._here = tunnel.address
+        self._owners = tunnel.owners
+        self._inner = Tap(tunnel.device)
+        self._outer = Tap(tunnel.interface, bpf.udp_port_program(tunnel.port))
+        self._port = tunnel.port
+        texts = {self._inner: "inner packets", self._outer: "outer packets, UDP payload is the inner packet"}
+        super().__init__(texts, request)
+
+    def describe(self) -> str:
+        """What is being captured, for people."""
+        return f"{self._inner.device} (inner) and UDP port {self._port} of {self._outer.device} (outer)"
+
+    def _wanted(self, tap: Tap, frame: memoryview) -> Iterator[memoryview]:
+        """The packets in a frame that the filter lets through."""
+        for data, packet in self._packets(tap, frame):
+            if not self._request.filter_text or (packet is not None and self._request.accepts(packet)):
+                yield data
 
     def _packets(self, tap: Tap, frame: memoryview) -> Iterator[tuple[memoryview, Packet | None]]:
         """What a frame holds, as it goes on the wire, each with its inner packet if that can be read."""
@@ -265,7 +287,7 @@ class Capture:
         return packet
 
 
-def capture_to(output: str, capture: Capture) -> None:
+def capture_to(output: str, capture: Recorder) -> None:
     """Run `capture` until SIGINT or SIGTERM, into the file `output` or, for `-`, to stdout. NodeError if that fails."""
     try:
         with contextlib.ExitStack() as stack:

@@ -6,8 +6,9 @@ from ipaddress import ip_address, ip_network
 
 from dataplane.capture.capture import Capture, CaptureRequest, Tunnel, capture_to
 from dataplane.capture.filter import compile_filter
-from dataplane.commands.with_node import add_run_dir, client, count, seconds
+from dataplane.commands.with_node import add_run_dir, client
 from dataplane.errors import NodeError, UsageError
+from dataplane.flags import count, seconds
 from dataplane.kernel.netns import enter_netns_of
 from dataplane.node.document import StatusDocument
 

@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from dataplane.commands.with_node import add_json, add_run_dir, client, count, seconds, show
+from dataplane.commands.with_node import add_json, add_run_dir, client, show
 from dataplane.errors import NodeError
+from dataplane.flags import count, seconds
 from dataplane.node.document import PeerDocument, StatusDocument
 from dataplane.text import bit_rate, size, table
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from dataplane.flags import as_argument, bounded, path
+from dataplane.flags import as_argument, path
 from dataplane.node.control import ControlClient
 from dataplane.node.run_directory import RunDirectory
 from dataplane.options import DEFAULT_RUN_DIR
@@ -34,20 +34,3 @@ def client(namespace: argparse.Namespace) -> ControlClient:
 def show(namespace: argparse.Namespace, document: Any, render: Callable[[Any], str]) -> None:
     """Print `document` as JSON if that is wished for, else as `render` lays it out."""
     print(json.dumps(document, indent=2) if namespace.json else render(document).rstrip("\n"))
-
-
-def seconds(text: str) -> float:
-    """A time for argparse, in seconds."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0.05 <= number <= 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time of at least 0.05 seconds")
-    return number
-
-
-def count(text: str) -> int:
-    """A number of things for argparse, at least one."""
-    number: int = as_argument(bounded(1, 10**12))(text)
-    return number

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from dataplane.addresses import Network
-from dataplane.lab import hosts_file
+from dataplane.lab import hosts_file, impairment
 from dataplane.lab.netns import LabError, Namespace
-from dataplane.lab.overlay import Daemon, Overlay, conflist, install_plugins
+from dataplane.lab.overlay import Daemon, Overlay, conflist, install_plugins, last_line, wait_until
 from dataplane.lab.plan import Plan, PlannedHost, PlannedNode, Wire
 from dataplane.lab.runtime import Runtime
 from dataplane.lab.topology import FORWARDING, Lab, Node, Pod, Segment
@@ -47,6 +47,7 @@ class Build:
         self.plan = plan
         self.directory = directory
         self.name = name
+        self.seed = plan.seed or 0
         self._say = say
         self._stack = ExitStack()
         self._segments: dict[str, Segment] = {}
@@ -78,6 +79,7 @@ class Build:
         pods = self._pods()
         self._say("nodes getting to know each other")
         self._introduce()
+        self._impair()
         view = self._view(pods)
         hosts_file.write(view)
         view.write()
@@ -185,6 +187,39 @@ class Build:
 
     # ---- at the end
 
+    def _impair(self) -> None:
+        """Have wires treat packets as the topology says."""
+        for wire in self.plan.wires.values():
+            if not wire.impairment:
+                continue
+            netns, members = self._netns[wire.name], self._members_on(wire)
+            if impairment.has_netem(netns):
+                for member in members:
+                    netem = impairment.netem_arguments(wire.impairment)
+                    netns.run(["tc", "qdisc", "add", "dev", member.name, "root", "netem", *netem])
+                continue
+            for member in members:
+                device = next(link.device for link in member.links if link.wire == wire.name)
+                self._netns[member.name].ip(f"link set {device} gso_max_segs 1")
+            self._start_impairment(wire, [member.name for member in members])
+
+    def _start_impairment(self, wire: Wire, ports: list[str]) -> None:
+        """Start the program that stands in for netem, and wait until it does."""
+        command = impairment.command(wire.impairment, f"{self.seed} {wire.name}", wire.mtu, ports)
+        file = self.directory / f"{wire.name}.log"
+        with file.open("wb") as log:
+            process = self._netns[wire.name].start(command, log=log)
+
+        def ready() -> bool:
+            if process.poll() is not None:
+                raise LabError(f"wire {wire.name}: {last_line(file)}")
+            return impairment.READY in file.read_text()
+
+        wait_until(ready, f"wire {wire.name} to be impaired")
+
+    def _members_on(self, wire: Wire) -> list[PlannedHost]:
+        return [member for member in self.plan.members if any(link.wire == wire.name for link in member.links)]
+
     def _introduce(self) -> None:
         """Wait until each node knows all others of its overlay."""
         sizes: dict[str, int] = {}
@@ -240,8 +275,7 @@ class Build:
         return HostPlace(host.name, host.name, addresses, first.device, segment=first.wire, devices=devices)
 
     def _segment_place(self, wire: Wire) -> SegmentPlace:
-        members = [member for member in self.plan.members if any(link.wire == wire.name for link in member.links)]
-        ports = {member.name: member.name for member in members}
+        ports = {member.name: member.name for member in self._members_on(wire)}
         return SegmentPlace(wire.name, wire.name, tuple(map(str, wire.own_addresses)), "br0", ports, wire.mtu)
 
 

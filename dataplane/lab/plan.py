@@ -84,6 +84,7 @@ class Plan:
     wires: dict[str, Wire]
     hosts: tuple[PlannedHost, ...]
     nodes: tuple[PlannedNode, ...]
+    seed: int | None
 
     @property
     def members(self) -> Iterator[PlannedHost]:
@@ -107,7 +108,7 @@ def make_plan(topology: Topology, seed: int | None = None) -> Plan:
         PlannedNode(_host(topology, wires, node.name, links), node, tuple(subnets[node.name]))
         for node in topology.nodes.values()
     ]
-    return Plan(topology, networks, wires, tuple(hosts), tuple(nodes))
+    return Plan(topology, networks, wires, tuple(hosts), tuple(nodes), seed)
 
 
 def _pod_networks(topology: Topology, chance: random.Random | None) -> Iterator[Network]:
