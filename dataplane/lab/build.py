@@ -32,11 +32,14 @@ Say = Callable[[str], None]
 
 MOST_THREADS = 8
 
-MASQUERADE = """
+HIDE = """
     add table inet nat
     add chain inet nat out {{ type nat hook postrouting priority 100; }}
     add rule inet nat out oifname "{device}" masquerade
+    add chain inet nat through {{ type filter hook forward priority 0; }}
+    add rule inet nat through iifname "{device}" ct state new ct status != dnat drop
 """
+"""What a NAT does: who asks from inside is hidden, and nobody outside begins."""
 
 
 class Build:
@@ -110,7 +113,7 @@ class Build:
         if host.forwards:
             netns.sysctl({f"net/ipv{version}/{key}": 1 for version, key in FORWARDING.items()})
         if host.nat:
-            netns.run(["nft", MASQUERADE.format(device=host.nat)])
+            netns.run(["nft", HIDE.format(device=host.nat)])
 
     # ---- nodes
 
@@ -180,8 +183,7 @@ class Build:
             daemon.wait_until_ready()
             return conflist(daemon.subnet_file, data_dir)
         ranges = [[{"subnet": str(subnet)}] for subnet in planned.subnets]
-        routes = [{"dst": "0.0.0.0/0" if subnet.version == 4 else "::/0"} for subnet in planned.subnets]
-        ipam = {"type": "host-local", "dataDir": str(data_dir / "networks"), "ranges": ranges, "routes": routes}
+        ipam = {"type": "host-local", "dataDir": str(data_dir / "networks"), "ranges": ranges}
         bridge = {"type": "bridge", "bridge": "cni0", "isDefaultGateway": True, "ipam": ipam}
         return {"cniVersion": "1.0.0", "name": "by-hand", "plugins": [bridge]}
 
@@ -200,7 +202,7 @@ class Build:
                 continue
             for member in members:
                 device = next(link.device for link in member.links if link.wire == wire.name)
-                self._netns[member.name].ip(f"link set {device} gso_max_segs 1")
+                self._netns[member.name].ip(f"link set dev {device} gso_max_segs 1")
             self._start_impairment(wire, [member.name for member in members])
 
     def _start_impairment(self, wire: Wire, ports: list[str]) -> None:

@@ -98,7 +98,7 @@ class Port:
         # The port is a bare wire now: the namespace itself shall not answer what passes by.
         _sysctl(f"ipv4/conf/{device}/arp_ignore", "8")
         _sysctl(f"ipv6/conf/{device}/disable_ipv6", "1")
-        ip(f"link set {device} nomaster", f"link set {tap} mtu {mtu} master br0 up")
+        ip(f"link set dev {device} nomaster", f"link set dev {tap} mtu {mtu} master br0 up")
 
     @property
     def due(self) -> float:

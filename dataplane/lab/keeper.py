@@ -9,7 +9,7 @@
 
 Where the kernel does not allow a fresh /proc, as in some containers, there is no process namespace either. Then nodes
 end with the keeper since they asked the kernel for that (PR_SET_PDEATHSIG), and what else runs in the lab is ended by
-the next command about labs, which finds it by its mount namespace.
+the next command about labs, which knows it by its user namespace or by its environment.
 """
 
 import json
@@ -41,16 +41,17 @@ def introduce(directory: Path, *, users: bool, pids: bool) -> None:
     """Write down who keeps the lab."""
     record = Record(**json.loads((directory / RECORD).read_bytes()))
     pid = int(Path("/proc/self").readlink().name)  # not getpid(), which tells what the processes in here see
-    mounts = str(Path("/proc/self/ns/mnt").readlink())
-    replace(record, pid=pid, start=process_start(pid), users=users, pids=pids, mounts=mounts).write(directory)
+    namespace = str(Path("/proc/self/ns/user").readlink()) if users else ""
+    replace(record, pid=pid, start=process_start(pid), users=namespace, pids=pids).write(directory)
 
 
-def end_with_stdin() -> None:
+def end_with_stdin(directory: Path) -> None:
     """End, and the lab with it, when whoever waits for it is gone."""
 
     def watch() -> None:
         while os.read(0, 1):
             pass
+        keeper_init.clear(str(directory))
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -69,9 +70,9 @@ def build(directory: Path) -> None:
 
 def main() -> int:
     """Entry point; returns only when there is no lab."""
-    directory, *terminal = sys.argv[1:]
+    directory, *session = sys.argv[1:]
     choices = json.loads(Path(directory, CHOICES).read_bytes())
-    end_with_stdin()
+    end_with_stdin(Path(directory))
     introduce(Path(directory), users=choices["users"], pids=choices["pids"])
     try:
         settle(Path(directory), pids=choices["pids"])
@@ -83,9 +84,9 @@ def main() -> int:
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1):
         os.dup2(null, descriptor)
-    for number in terminal:
+    for number in session:
         os.set_inheritable(int(number), True)
-    return os.execv(sys.executable, [sys.executable, "-I", "-S", keeper_init.__file__, *terminal])
+    return os.execv(sys.executable, [sys.executable, "-I", "-S", keeper_init.__file__, directory, *session])
 
 
 def settle(directory: Path, *, pids: bool) -> None:

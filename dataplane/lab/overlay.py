@@ -44,7 +44,7 @@ NETWORK_CONFIG = {
 """flannel's net-conf JSON: every node leases a /24 and a /64 of these."""
 
 TUN = "udplane0"
-START_TIMEOUT = 15.0
+START_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
 
 LAST_LINES = 8

@@ -34,6 +34,8 @@ USER_NAMESPACE_SYSCTLS = (
     ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
     ("kernel/unprivileged_userns_clone", "0", "1"),
     ("user/max_user_namespaces", "0", "10000"),
+    ("user/max_net_namespaces", "0", "10000"),
+    ("user/max_mnt_namespaces", "0", "10000"),
 )
 """Kernel parameters that can forbid user namespaces: name, the value that forbids, one that allows."""
 
@@ -100,6 +102,8 @@ def _ways_to_namespaces(said: str) -> list[str]:
             ways.append(f"allow user namespaces: sudo sysctl -w {key.replace('/', '.')}={allows}")
     if os.geteuid() != 0:
         ways.append("run the same command as root")
+    if "\nSeccomp:\t2" in Path("/proc/self/status").read_text():
+        ways.append("a seccomp filter is on: in a container, start that with --security-opt seccomp=unconfined as well")
     ways.append(f"in a container: start it with --cap-add SYS_ADMIN,NET_ADMIN --device {TUN_DEVICE}, or --privileged")
     return ways
 

@@ -1,8 +1,8 @@
 """How a lab comes to stand: a keeper is started in new namespaces, and followed until it says that all is there.
 
 Whoever waits keeps the keeper alive: when this process ends before the lab stands, by Ctrl-C or in any other way, the
-keeper notices and ends too. Afterwards the lab is the keeper's alone; one that was called from a terminal watches that
-terminal and goes with it, unless it is told to stay.
+keeper notices and ends too. Afterwards the lab is the keeper's alone; one that was called from a shell in a terminal
+goes with that shell, unless it is told to stay.
 """
 
 import contextlib
@@ -24,6 +24,8 @@ from dataplane.system_path import add_system_directories
 
 PROCESSES = ["--pid", "--fork", "--kill-child"]
 """A process namespace for unshare(1), of which the keeper is the first process."""
+
+SHELLS = {"bash", "zsh", "fish", "sh", "dash", "ksh", "mksh", "ash", "tcsh", "csh", "nu", "xonsh", "elvish"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,8 @@ def raise_lab(request: Request, say: Callable[[str], None]) -> LabView:
         choices |= {"users": "--user" in flags, "pids": pids}
         (lab.directory / keeper.CHOICES).write_text(json.dumps(choices))
         (lab.directory / keeper.TOPOLOGY).write_text(text, "utf-8")
-        with _terminal(request.stay) as terminal:
-            _follow(lab, [*flags, *(PROCESSES if pids else [])], terminal, say)
+        with _session(request.stay) as session:
+            _follow(lab, [*flags, *(PROCESSES if pids else [])], session, say)
         return lab.view()
     except BaseException:
         for dead in (lab, *(one for one in state.labs(clear_dead=False) if one.name == lab.name)):
@@ -78,27 +80,40 @@ def _namespaces() -> tuple[list[str], bool]:
 
 
 @contextlib.contextmanager
-def _terminal(stay: bool) -> Iterator[list[int]]:
-    """The descriptor of the terminal that this command was called from; nothing where there is none, or to `stay`."""
-    try:
-        found = [] if stay else [os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)]
-    except OSError:
-        found = []
+def _session(stay: bool) -> Iterator[list[int]]:
+    """A descriptor that tells when the shell of this terminal ends; none where there is no such shell, or to `stay`.
+
+    A terminal that is closed ends its shell. An open descriptor of the terminal itself would keep sshd from closing it.
+    """
+    found = []
+    with contextlib.suppress(OSError):
+        if not stay and goes_with_shell():
+            found = [os.pidfd_open(os.getsid(0))]
     yield found
     for descriptor in found:
         os.close(descriptor)
 
 
-def _follow(lab: state.Lab, flags: list[str], terminal: list[int], say: Callable[[str], None]) -> None:
+def goes_with_shell() -> bool:
+    """Whether this process was called from a shell in a terminal; sudo, for one, leads sessions of one command."""
+    leader = os.getsid(0)
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+        return leader != os.getpid() and Path(f"/proc/{leader}/comm").read_text().strip().lstrip("-") in SHELLS
+    except OSError:
+        return False
+
+
+def _follow(lab: state.Lab, flags: list[str], session: list[int], say: Callable[[str], None]) -> None:
     """Start the keeper and pass on what it says until the lab stands. Raises LabError when it does not come to that."""
     command = ["unshare", *flags, "--", sys.executable, "-I", "-m", keeper.MODULE, str(lab.directory)]
     with (lab.directory / "keeper.log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, *map(str, terminal)],
+            [*command, *map(str, session)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            pass_fds=terminal,
+            pass_fds=session,
             start_new_session=True,
             env={**os.environ, private.STATE: private.INSIDE, state.INSIDE: lab.name},
             cwd="/",

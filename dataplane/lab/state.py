@@ -49,17 +49,15 @@ class Record:
     since: float
     """When the lab was called for, by `clock`."""
     topology: str
-    users: bool = False
-    """Whether the lab has a user namespace of its own, as those of ordinary users have."""
     pids: bool = True
-    """Whether it has a process namespace of its own, which the kernel empties when the keeper ends."""
-    mounts: str = ""
-    """Its mount namespace, as the kernel names it."""
+    """Whether the lab has a process namespace of its own, which the kernel empties when the keeper ends."""
+    users: str = ""
+    """Its own user namespace, as the kernel names it; the labs of ordinary users have one."""
 
     @property
     def alive(self) -> bool:
         """Whether that very process is there."""
-        return (process_start(self.pid), boot_id()) == (self.start, self.boot)
+        return self.start != 0 and (process_start(self.pid), boot_id()) == (self.start, self.boot)
 
     def write(self, directory: Path) -> None:
         """Put the record into the directory of the lab, whole or not at all."""
@@ -103,10 +101,19 @@ class Lab:
         deadline = time.monotonic() + 10
         while self.record.alive and time.monotonic() < deadline:
             time.sleep(0.005)
-        for pid in [] if self.record.pids else processes_in(self.record.mounts):
+        for pid in [] if self.record.pids else self._processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         clear(self.directory)
+
+    def _processes(self) -> Iterator[int]:
+        """What has come into the lab, known by its user namespace or by what `inside` has told it."""
+        told = {f"{INSIDE}={self.name}".encode(), f"UDPLANE_LAB_DIR={self.directory.parent}".encode()}
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                same = str((path / "ns/user").readlink()) == self.record.users
+                if same or told <= set((path / "environ").read_bytes().split(b"\0")):
+                    yield int(path.name)
 
 
 def base_directory() -> Path:
@@ -175,6 +182,9 @@ def claim(name: str, topology: str) -> Lab:
     base = base_directory()
     directory = base / checked_name(name)
     labs()  # clears the dead away
+    for left in base.glob(".new-*"):
+        if not _record_of(left).alive:
+            clear(left)
     record = Record(os.getpid(), process_start(os.getpid()), boot_id(), now(), topology)
     fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=base))
     record.write(fresh)
@@ -212,20 +222,16 @@ def process_start(pid: int) -> int:
     return 0 if fields[0] in "ZX" else int(fields[19])
 
 
-def processes_in(mounts: str) -> Iterator[int]:
-    """The processes in that mount namespace."""
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if mounts and str((path / "ns/mnt").readlink()) == mounts:
-                yield int(path.name)
-
-
 def _read(directory: Path) -> Lab | None:
     """The lab of a directory; None if it is something else."""
-    if not NAME.fullmatch(directory.name):
+    if not NAME.fullmatch(directory.name) or not (directory / RECORD).is_file():
         return None
+    return Lab(directory.name, directory, _record_of(directory))
+
+
+def _record_of(directory: Path) -> Record:
+    """Who keeps the lab of a directory; nobody, if it cannot be read."""
     try:
-        record = Record(**json.loads((directory / RECORD).read_bytes()))
+        return Record(**json.loads((directory / RECORD).read_bytes()))
     except (OSError, ValueError, TypeError):
-        return None
-    return Lab(directory.name, directory, record)
+        return Record(0, 0, "", now(), "unknown")

@@ -138,7 +138,7 @@ class Lab:
     ) -> None:
         """Hang `device` of a namespace on a segment, by a port of the bridge there that is called `port`."""
         ends = f"{port} mtu {segment.mtu} type veth peer name {device} mtu {segment.mtu} netns {netns.name}"
-        segment.netns.ip(f"link add {ends}", f"link set {port} master br0 up")
+        segment.netns.ip(f"link add name {ends}", f"link set dev {port} master br0 up")
         netns.ip(*_configure(device, addresses))
 
     def add_node(self) -> Node:
@@ -193,7 +193,7 @@ def _interface(subnet: Network, host: int) -> Interface:
 def _configure(device: str, addresses: Iterable[Interface]) -> list[str]:
     """Commands of ip(8) that give `device` its addresses and bring it up."""
     nodad = {4: "", 6: "nodad"}
-    return [f"addr add {a} dev {device} {nodad[a.version]}" for a in addresses] + [f"link set {device} up"]
+    return [f"addr add {a} dev {device} {nodad[a.version]}" for a in addresses] + [f"link set dev {device} up"]
 
 
 def _default_routes(subnets: Iterable[Network]) -> list[str]:

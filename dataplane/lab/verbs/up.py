@@ -6,7 +6,7 @@ import sys
 import time
 
 from dataplane.engines.registry import ENGINES
-from dataplane.lab import raising, state
+from dataplane.lab import keep, raising, state
 from dataplane.lab.raising import Request
 from dataplane.lab.topology_file import DEFAULT_TOPOLOGY, ready_made
 from dataplane.lab.verbs.common import add_lab
@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Make it and say what there is."""
     start = time.monotonic()
     name = arguments.lab or os.environ.get("UDPLANE_LAB") or state.DEFAULT_NAME
+    keep.end_on_signals()
     request = Request(arguments.topology, name, arguments.seed, arguments.engine, arguments.stay)
     view = raising.raise_lab(request, _say)
     _say("")
@@ -46,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"It stands after {time.monotonic() - start:.1f} s. Go on with:")
     print(f"  udplane lab shell{lab} {pod}")
     print(f"  udplane lab down{lab}")
+    if not request.stay and raising.goes_with_shell():
+        print("It goes when this terminal is closed; with --stay it does not.")
     return 0
 
 
