@@ -272,7 +272,7 @@ def compare(before: Packet, after: Packet) -> tuple[list[Range], list[str], list
     The innermost layers are the same ones; going outwards, from the first that is of another kind on, the old layers
     were taken off and the new ones put on. Bytes of layers that were put on are not among the changed ones.
     """
-    old, new = before.layers, after.layers
+    old, new = _of_one_packet(before), _of_one_packet(after)
     common = 0
     while common < min(len(old), len(new)) and old[-1 - common].name == new[-1 - common].name:
         common += 1
@@ -280,6 +280,11 @@ def compare(before: Packet, after: Packet) -> tuple[list[Range], list[str], list
     for was, now in zip(old[len(old) - common :], new[len(new) - common :], strict=True):
         ranges += _differing(before.data[was.offset : was.end], after.data[now.offset : now.end], now.offset)
     return ranges, _names(new[: len(new) - common]), _names(old[: len(old) - common])
+
+
+def _of_one_packet(packet: Packet) -> list[Layer]:
+    """The layers without what is behind the packet: other datagrams of the same frame, or padding."""
+    return [layer for layer in packet.layers if layer.name not in ("more datagrams", "padding")]
 
 
 def _names(layers: Sequence[Layer]) -> list[str]:

@@ -118,17 +118,19 @@ def _fields(colour: str, sign: str, name: str, fields: list[str]) -> Iterator[st
 
 def _check_lines(check: Check, language: str) -> Iterator[str]:
     mark = paint(GREEN, "✓") if check.ok else paint(RED, "✗")
-    text = say(f"check.{check.name}", check.args, language)
+    text = say(f"check.{check.name}{'' if check.ok else '.no'}", check.args, language)
     lines = textwrap.wrap(text, WIDTH - INDENT - 2) or [""]
     yield " " * INDENT + f"{mark} {lines[0]}"
     yield from (" " * (INDENT + 2) + line for line in lines[1:])
 
 
 def see_lines(see: See, *, with_output: bool) -> Iterator[str]:
-    """A command, and below it what it has printed."""
+    """A command, and below it what it has printed, each line as far as the terminal is wide."""
     yield " " * INDENT + paint(DIM, f"{see.where}$ ") + see.command
     if with_output:
-        yield from (" " * (INDENT + 2) + paint(DIM, line) for line in see.output.splitlines())
+        for line in see.output.expandtabs(4).splitlines():
+            room = WIDTH - INDENT - 2
+            yield " " * (INDENT + 2) + paint(DIM, line if len(line) <= room else f"{line[: room - 1]}…")
 
 
 def outcome_line(walk: Walk, language: str = ENGLISH) -> str:

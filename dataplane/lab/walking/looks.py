@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dataplane.lab.recording import See
 from dataplane.lab.view import LabView
@@ -20,16 +20,28 @@ class Looks:
         self._view = view
         self._known: dict[tuple[str, str], int] = {}
 
-    def run(self, where: str, command: str, keep: Callable[[str], bool] | None = None) -> int:
+    def run(
+        self,
+        where: str,
+        command: str,
+        *,
+        grep: str = "",
+        keep: Callable[[str], bool] | None = None,
+        argv: Sequence[str] = (),
+    ) -> int:
         """Run `command`, words separated by blanks, at a place; returns its number in `see`.
 
-        With `keep` only those lines of the output stay, and `…` for others; the command is shown as it is.
+        `argv` is what is really run where that takes paths that nobody wants to read. With `grep` the command is shown
+        with a pipe to grep(1), and only the lines with that text stay. With `keep` only the lines that it wants stay,
+        and `…` for others.
         """
-        key = (where, command)
+        key = (where, f"{command} | grep {grep}" if grep else command)
         if key not in self._known:
-            done = ask(self._view.find(where).namespace, command.split())
+            done = ask(self._view.find(where).namespace, argv or command.split())
             output = done.stdout if done.returncode == 0 else done.stdout + done.stderr
-            self._known[key] = self.add(where, command, shortened(output, keep))
+            if grep:
+                output = "\n".join(line for line in output.splitlines() if grep in line)
+            self._known[key] = self.add(*key, shortened(output, keep))
         return self._known[key]
 
     def add(self, where: str, command: str, output: str, origin: str = "recorded") -> int:

@@ -64,6 +64,8 @@ class Probe(Protocol):
 
     protocol: str
     nonce: bytes
+    size: int
+    """Bytes of payload."""
 
     def __enter__(self) -> Self: ...
 
@@ -123,7 +125,7 @@ class IcmpProbe:
     protocol = "icmp"
 
     def __init__(self, wish: Wish) -> None:
-        self._wish = wish
+        self._wish, self.size = wish, wish.size
         self.nonce = os.urandom(NONCE_LEN)
         self._pinger = Pinger(wish.source, wish.destination, ttl=wish.ttl)
 
@@ -181,7 +183,7 @@ class _TransportProbe:
     socket_kind = socket.SOCK_DGRAM
 
     def __init__(self, wish: Wish) -> None:
-        self._wish = wish
+        self._wish, self.size = wish, wish.size
         self.nonce, self.answer = os.urandom(NONCE_LEN), os.urandom(NONCE_LEN)
         family = FAMILIES[wish.destination.version]
         self._server: socket.socket | None = None

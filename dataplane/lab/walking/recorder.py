@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from typing import Any
 
 from dataplane.addresses import Address
+from dataplane.forwarding.udp import DEFAULT_PORT
+from dataplane.lab.dissect import VXLAN_PORTS
 from dataplane.lab.netns import LabError
 from dataplane.lab.recording import Leg, Outcome, Recording, Step, Walk
 from dataplane.lab.sniff import Sniffer, wait_for_time_stamps
 from dataplane.lab.view import LabView, Place
-from dataplane.lab.walking import story
+from dataplane.lab.walking import counters, ends
 from dataplane.lab.walking.looks import Looks
-from dataplane.lab.walking.probes import ERROR, PROBES, REPLY, REQUEST, Sent, Wish
+from dataplane.lab.walking.netfilter import Tracer
+from dataplane.lab.walking.probes import ERROR, FRAGMENT, PROBES, REPLY, REQUEST, Sent, Wish
+from dataplane.lab.walking.scene import Scene
 from dataplane.lab.walking.sightings import Copies, Sighting
-from dataplane.lab.walking.story import Scene
+from dataplane.lab.walking.story import Teller
 from dataplane.lab.walking.survey import Key, survey
 from dataplane.lab.walking.way import attempts, follow
+
+COUNTING_SECONDS = 0.5
+"""How long a counter may take to move after a packet's death."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +59,24 @@ def record(view: LabView, ask: Ask) -> Recording:
     source = view.find(ask.source)
     target, destination = _target(view, source, ask)
     found = survey(view)
-    wish = Wish(
-        source.namespace, target.namespace if target else None, destination, ask.size, ask.ttl, ask.port, ask.timeout
-    )
+    answers = target.namespace if target else None
+    wish = Wish(source.namespace, answers, destination, ask.size, ask.ttl, ask.port, ask.timeout)
     with ExitStack() as stack:
         probe = stack.enter_context(PROBES[ask.protocol](wish))
-        scene = Scene(view, found, Looks(view), source, target, destination, probe)
-        sniffers = [(device, stack.enter_context(_sniffer(view, device.key))) for device in found.devices.values()]
+        outer = f"udp dport {{ {', '.join(map(str, (DEFAULT_PORT, *VXLAN_PORTS)))} }}"
+        tracer = stack.enter_context(Tracer(view, [*probe.matches(), outer]))
+        copies = Copies(probe)
+        scene = Scene(view, found, Looks(view), source, target, destination, probe, tracer, copies)
+        before = counters.read(view)
+        devices = found.devices.values()
+        sniffers = [(device, stack.enter_context(_sniffer(view, device.key))) for device in devices]
         wait_for_time_stamps(source.namespace)
         sent = probe.send()
-        copies = Copies(probe)
         copies.collect(sniffers)
-        walk = _walk(scene, copies, sent, ask)
+        tracer.collect()
+        scene.survey = survey(view)
+        scene.refused = bool(sent.refused) and not sent.answered
+        walk = _Walker(scene, sent, ask, before).walk()
     return Recording(lab_document(view), scene.looks.see, [walk])
 
 
@@ -99,18 +113,78 @@ def lab_document(view: LabView) -> dict[str, Any]:
     return document
 
 
-def _walk(scene: Scene, copies: Copies, sent: Sent, ask: Ask) -> Walk:
-    legs: list[Leg] = []
-    steps: list[Step] = []
-    start_ns = copies.found[0].time_ns if copies.found else 0
-    for kind in (REQUEST, REPLY, ERROR):
-        way = follow(scene.survey, _best(copies.of(kind)))
-        if way or kind == REQUEST:
-            leg = Leg(kind, kind, "" if kind == REQUEST else REQUEST)
-            legs.append(leg)
-            steps += story.tell(scene, leg, way, start_ns)
-    outcome = Outcome("answered" if sent.answered else "died", rtt_us=round(sent.rtt * 1e6, 1))
-    return Walk("1", ask.command(), legs, steps, outcome)
+class _Walker:
+    """Puts the legs of a walk together."""
+
+    def __init__(self, scene: Scene, sent: Sent, ask: Ask, before: counters.Counts) -> None:
+        self._scene, self._sent, self._ask, self._before = scene, sent, ask, before
+        found = scene.copies.found
+        self._start_ns = found[0].time_ns if found else 0
+        self._legs: list[Leg] = []
+        self._steps: list[Step] = []
+        self._ends: dict[str, ends.End] = {}
+
+    def walk(self) -> Walk:
+        """Tell all legs, again until the counter of a death has moved, and say how it ended."""
+        deadline = time.monotonic() + COUNTING_SECONDS
+        while True:
+            self._scene.moved = counters.moved(self._before, counters.read(self._scene.view))
+            self._tell()
+            died = [end for end in self._ends.values() if end.verdict]
+            if not died or self._steps_of_death() or time.monotonic() > deadline:
+                break
+        return Walk("1", self._ask.command(), self._legs, self._steps, self._outcome())
+
+    def _tell(self) -> None:
+        self._legs, self._steps, self._ends = [], [], {}
+        copies = self._scene.copies
+        request = follow(self._scene.survey, _best(copies.of(REQUEST)))
+        if request:
+            self._leg(Leg(REQUEST, REQUEST), request)
+        else:
+            self._legs.append(Leg(REQUEST, REQUEST))
+            steps, end = ends.at_source(self._scene, REQUEST, self._sent.error)
+            steps[-1].verdict, end.where, end.place = end.verdict, steps[-1].where, steps[-1].place
+            self._steps += steps
+            self._ends[REQUEST] = end
+        for kind in (REPLY, ERROR):
+            way = follow(self._scene.survey, _best(copies.of(kind)))
+            if way:
+                self._leg(Leg(kind, kind, REQUEST), way)
+        self._tell_fragments()
+
+    def _tell_fragments(self) -> None:
+        """Each further fragment of a packet is a branch of its own."""
+        for kind in (REQUEST, REPLY):
+            by_offset: dict[str, list[Sighting]] = {}
+            for sighting in self._scene.copies.of(f"{FRAGMENT} of {kind}"):
+                by_offset.setdefault(sighting.fragment_offset, []).append(sighting)
+            for number, (_, sightings) in enumerate(sorted(by_offset.items(), key=lambda item: int(item[0])), 2):
+                self._leg(Leg(f"{kind}-fragment-{number}", FRAGMENT, kind), follow(self._scene.survey, sightings))
+
+    def _leg(self, leg: Leg, way: list[Sighting]) -> None:
+        teller = Teller(self._scene, leg, way, self._start_ns)
+        teller.tell()
+        self._legs.append(leg)
+        self._steps += teller.steps
+        self._ends[leg.id] = teller.end
+
+    def _steps_of_death(self) -> list[Step]:
+        """The steps at which legs died and a counter moved."""
+        return [step for step in self._steps if step.counters and step.verdict]
+
+    def _outcome(self) -> Outcome:
+        rtt = round(self._sent.rtt * 1e6, 1) if self._sent.answered else None
+        if self._sent.answered:
+            return Outcome("answered", rtt_us=rtt)
+        for kind in (REPLY, REQUEST):
+            end = self._ends.get(kind)
+            if end is not None and end.verdict:
+                step = [step for step in self._steps if step.leg == kind][-1]
+                counter = step.counters[0] if step.counters else None
+                reason = f"died.{end.verdict}"
+                return Outcome("died", end.where, end.place, end.verdict, reason, end.args, counter)
+        return Outcome("arrived")
 
 
 def _best(sightings: list[Sighting]) -> list[Sighting]:

@@ -46,6 +46,12 @@ class Sighting:
         return network
 
     @property
+    def fragment_offset(self) -> str:
+        """Of the packet itself, in bytes."""
+        own = [layer for layer in self.layers if layer.name in ("IPv4", "fragment") and layer.role in ("", "inner")]
+        return own[-1].get("fragment offset") or "0" if own else "0"
+
+    @property
     def ttl(self) -> int:
         """TTL or hop limit of the packet itself."""
         return int(self.network.get("ttl") or self.network.get("hop limit"))
@@ -59,6 +65,8 @@ class Copies:
     found: list[Sighting] = field(default_factory=list)
     _fragmented: dict[tuple[str, ...], str] = field(default_factory=dict)
     """Identity of a packet that came in fragments -> what it is."""
+    _segments: list[tuple[Device, bool, list[Layer], int]] = field(default_factory=list)
+    """Other packets of TCP, with the device, whether they left by it, and their length."""
 
     def collect(self, sniffers: Iterable[tuple[Device, Sniffer]]) -> None:
         """Take what the sniffers got. Called once, when nothing more is to come."""
@@ -72,6 +80,8 @@ class Copies:
                         self._note_fragment(layers, kind)
                         self.found.append(_sighting(device, frame, data, layers, kind))
                         break
+                    if self.probe.protocol == "tcp":
+                        self._segments.append((device, frame.outgoing, layers, len(data)))
                     if _fragment_of(layers) is not None:
                         loose.append((device, frame, layers))
         for device, frame, layers in loose:
@@ -80,6 +90,22 @@ class Copies:
                 kind = f"{FRAGMENT} of {self._fragmented[identity]}"
                 self.found.append(_sighting(device, frame, frame.data, layers, kind))
         self.found.sort(key=lambda sighting: sighting.time_ns)
+
+    def pieces(self, sighting: Sighting) -> list[dict[str, int]]:
+        """The segments of TCP as which a packet passed a device, if they were several: length and offset of each."""
+        network, tcp, start = carried(sighting.layers)
+        if tcp is None or tcp.name != "TCP" or network is None or sighting.packet.gso_type:
+            return []
+        first = int(tcp["seq"])
+        found = {0: sighting.packet.length - start}
+        for device, outgoing, layers, length in self._segments:
+            if (device.key, outgoing) == (sighting.device.key, sighting.outgoing):
+                other = carried(layers)[1]
+                if other is not None and (other["from"], other["to"]) == (tcp["from"], tcp["to"]):
+                    found.setdefault(int(other["seq"]) - first & 0xFFFFFFFF, length - carried(layers)[2])
+        data = {at: length for at, length in sorted(found.items()) if length > 0}
+        header_len = start - network.offset
+        return [{"len": header_len + length, "offset": at} for at, length in data.items()] if len(data) > 1 else []
 
     def _note_fragment(self, layers: list[Layer], kind: str) -> None:
         identity = _fragment_of(layers)

@@ -2,142 +2,111 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
-from dataplane.addresses import Address
-from dataplane.lab.recording import RECOMPUTED, Leg, Packet, Step, compare
-from dataplane.lab.view import LabView, NodePlace, Place, PodPlace, SegmentPlace
-from dataplane.lab.walking.looks import Looks
-from dataplane.lab.walking.probes import Probe, carried
+from dataplane.lab.recording import ANSWERED, ARRIVED, Leg, Step, compare
+from dataplane.lab.walking import devices, ends, inside
+from dataplane.lab.walking.ends import End
+from dataplane.lab.walking.probes import ERROR
+from dataplane.lab.walking.scene import Scene, headers, inner, payload
 from dataplane.lab.walking.sightings import Sighting
-from dataplane.lab.walking.survey import Survey
-from dataplane.packets.packet import change_ttl
+from dataplane.lab.walking.sockets import see_socket
 
 
-@dataclass(slots=True)
-class Scene:
-    """What a walk happens in."""
+class Teller:
+    """Makes the steps of one leg from its way."""
 
-    view: LabView
-    survey: Survey
-    looks: Looks
-    source: Place
-    target: Place | None
-    destination: Address
-    probe: Probe
+    def __init__(self, scene: Scene, leg: Leg, way: list[Sighting], start_ns: int) -> None:
+        """`start_ns` is the time from which steps are counted."""
+        self._scene, self._leg, self._way, self._start_ns = scene, leg, way, start_ns
+        self.steps: list[Step] = []
+        self.end = End()
+        """How the leg ended."""
 
+    def tell(self) -> None:
+        """Make all steps; `steps` and `end` have them."""
+        way = self._way
+        if way:
+            self.steps += self._beginning(way[0])
+            self.steps.append(self._seen(None, way[0]))
+            for before, after in pairwise(way):
+                self.steps += inside.between(self._scene, self._leg.id, before, after)
+                self.steps.append(self._seen(before, after))
+            self._finish(way[-1])
+        for before_step, step in pairwise(self.steps):
+            step.changed, step.added, step.removed = compare(before_step.packet, step.packet)
 
-def tell(scene: Scene, leg: Leg, way: list[Sighting], start_ns: int) -> list[Step]:
-    """The steps of one leg, each compared with the one before."""
-    steps: list[Step] = []
-    if way:
-        steps += _beginning(scene, leg, way[0])
-        steps.append(_seen(scene, leg, way[0], start_ns))
-        for before, after in pairwise(way):
-            steps += _between(leg, before, after)
-            steps.append(_seen(scene, leg, after, start_ns))
-        steps += _end(scene, leg, way[-1])
-    for before_step, step in pairwise(steps):
-        step.changed, step.added, step.removed = compare(before_step.packet, step.packet)
-    return steps
+    def _beginning(self, first: Sighting) -> list[Step]:
+        """Who made the packet, before the first device."""
+        scene, where, leg = self._scene, first.device.where, self._leg.id
+        if self._leg.kind == ERROR:
+            return self._error_made(first)
+        if not first.outgoing:
+            return []
+        link, data = payload(first.packet)
+        protocol, network = scene.probe.protocol, first.network
+        size = scene.probe.size if self._leg.kind == "request" and protocol == "tcp" else len(data)
+        args = {"where": where, "to": network["to"], "len": size, "ttl": first.ttl}
+        kernel_answers = self._leg.kind == "reply" and protocol == "icmp"
+        say = f"socket.{'answer' if self._leg.kind == 'reply' else 'send'}.{protocol}"
+        by = "kernel" if kernel_answers else "program"
+        socket = Step(leg, where, "socket", headers(data, link), say, by, args=args)
+        return [socket, *inside.origin(scene, leg, first)]
 
+    def _error_made(self, first: Sighting) -> list[Step]:
+        """Where an ICMP error was made: by the engine, which writes it into the TUN, or by a kernel."""
+        where, network = first.device.where, first.network
+        by_engine = first.device.overlay == "tun" and not first.outgoing
+        args = {"from": network["from"], "to": network["to"], "type": _icmp_type(first), "where": where}
+        place, by = ("engine", "engine") if by_engine else ("host", "kernel")
+        say = "error.engine" if by_engine else "error.kernel"
+        step = Step(self._leg.id, where, place, headers(inner(first.packet)), say, by, args=args)
+        step.counters = self._scene.counters(where, "udplane.events.icmp_sent") if by_engine else []
+        return [step]
 
-def bare(packet: Packet) -> bytes:
-    """A packet without the headers of its link."""
-    return packet.data[14:] if packet.link == "ethernet" else packet.data
+    def _seen(self, before: Sighting | None, sighting: Sighting) -> Step:
+        """The packet at a device."""
+        step = devices.seen(self._scene, self._leg.id, before, sighting)
+        step.time_us = round((sighting.time_ns - self._start_ns) / 1000, 1)
+        step.segments = self._scene.copies.pieces(sighting)
+        return step
 
+    def _finish(self, last: Sighting) -> None:
+        """The program that gets it, or why nobody does."""
+        scene, where = self._scene, last.device.where
+        network = last.network
+        wanted = not last.outgoing and not last.encapsulated and scene.survey.owner(network["to"]) == where
+        if not wanted:
+            steps, self.end = ends.find(scene, self._leg.id, last)
+            self.steps += steps
+        else:
+            steps, self.end = ends.at_destination(scene, self._leg.id, last)
+            self.steps += steps
+            if not self.end.verdict:
+                self.steps.append(self._received(last))
+        if self.end.verdict and self.steps:
+            self.steps[-1].verdict = self.end.verdict
+            self.end.where, self.end.place = self.steps[-1].where, self.steps[-1].place
 
-def inner(packet: Packet) -> bytes:
-    """The packet inside all tunnels."""
-    network, _, _ = carried(packet.layers)
-    assert network is not None
-    return packet.data[network.offset :]
-
-
-def payload(packet: Packet) -> tuple[str, bytes]:
-    """What a program sees of a packet: the kind of its first byte and the bytes."""
-    _, transport, start = carried(packet.layers)
-    if transport is not None and transport.name.startswith("ICMP"):
-        return transport.name.lower(), packet.data[transport.offset :]
-    return "data", packet.data[start:]
-
-
-def lowered(data: bytes) -> bytes:
-    """An IP packet after a router has lowered its TTL."""
-    copy = bytearray(data)
-    change_ttl(memoryview(copy), -1)
-    return bytes(copy)
-
-
-def _beginning(scene: Scene, leg: Leg, first: Sighting) -> list[Step]:
-    """A program and the host's route, before the first device."""
-    where = first.device.where
-    if not first.outgoing:
-        return []
-    link, data = payload(first.packet)
-    return [
-        Step(leg.id, where, "socket", Packet(link, data, RECOMPUTED), f"socket.send.{scene.probe.protocol}", "program"),
-        Step(leg.id, where, "route", Packet("ip", bare(first.packet), RECOMPUTED), "route.origin", "route"),
-    ]
-
-
-def _seen(scene: Scene, leg: Leg, sighting: Sighting, start_ns: int) -> Step:
-    device = sighting.device
-    direction = "out" if sighting.outgoing else "in"
-    place = place_of(scene, sighting)
-    step = Step(leg.id, device.where, place, sighting.packet, f"{place}.{direction}", "wire")
-    step.device, step.direction = device.name, direction
-    step.time_us = round((sighting.time_ns - start_ns) / 1000, 1)
-    return step
-
-
-def place_of(scene: Scene, sighting: Sighting) -> str:
-    """Which kind of place a device is."""
-    device, place = sighting.device, scene.view.find(sighting.device.where)
-    if device.overlay:
-        return "tunnel"
-    if device.kind == "bridge":
-        return "bridge"
-    if isinstance(place, SegmentPlace):
-        return "wire"
-    if isinstance(place, PodPlace):
-        return "eth0"
-    if isinstance(place, NodePlace):
-        return "veth" if device.master else "underlay"
-    return "host"
-
-
-def _between(leg: Leg, before: Sighting, after: Sighting) -> list[Step]:
-    """What happened inside a host between two of its devices."""
-    where = before.device.where
-    if where != after.device.where:
-        return []
-    if after.encapsulated and not before.encapsulated:
-        return [
-            Step(leg.id, where, "engine", Packet("ip", inner(after.packet), RECOMPUTED), "engine.encap", "engine"),
-            Step(leg.id, where, "udp", Packet("ip", bare(after.packet), RECOMPUTED), "udp.send", "socket"),
-        ]
-    if before.encapsulated and not after.encapsulated:
-        return [
-            Step(leg.id, where, "udp", Packet("ip", bare(before.packet), RECOMPUTED), "udp.receive", "socket"),
-            Step(leg.id, where, "engine", Packet("ip", bare(after.packet), RECOMPUTED), "engine.decap", "engine"),
-        ]
-    if after.ttl == before.ttl - 1:
-        return [
-            Step(
-                leg.id, where, "route", Packet("ip", lowered(bare(before.packet)), RECOMPUTED), "route.forward", "route"
-            )
-        ]
-    return []
+    def _received(self, last: Sighting) -> Step:
+        link, data = payload(last.packet)
+        where, kind, protocol = last.device.where, self._leg.kind, self._scene.probe.protocol
+        say = "socket.error" if kind == ERROR else f"socket.got.{'answer.' if kind == 'reply' else ''}{protocol}"
+        args = {
+            "where": where,
+            "from": last.network["from"],
+            "ttl": last.ttl,
+            "len": len(data),
+            "type": _icmp_type(last),
+        }
+        step = Step(self._leg.id, where, "socket", headers(data, link), say, "kernel", args=args)
+        port = next((layer.get("to") for layer in last.layers if layer.name in ("UDP", "TCP")), "")
+        if port and kind != ERROR:
+            step.see = [see_socket(self._scene.looks, where, protocol, port)]
+        step.verdict = ARRIVED if kind == "request" else ANSWERED
+        return step
 
 
-def _end(scene: Scene, leg: Leg, last: Sighting) -> list[Step]:
-    """The program that gets it."""
-    where = last.device.where
-    if last.outgoing or where not in ((scene.target.name if scene.target else ""), scene.source.name):
-        return []
-    link, data = payload(last.packet)
-    step = Step(leg.id, where, "socket", Packet(link, data, RECOMPUTED), "socket.receive", "kernel")
-    step.verdict = "answered" if where == scene.source.name else "arrived"
-    return [step]
+def _icmp_type(sighting: Sighting) -> str:
+    layers = [layer for layer in sighting.layers if layer.name.startswith("ICMP") and layer.role != "quoted"]
+    return layers[-1].get("type") if layers else ""
