@@ -19,10 +19,11 @@ _SECTION_HEADER, _INTERFACE, _STATISTICS, _PACKET = 0x0A0D0D0A, 1, 5, 6
 _BYTE_ORDER_MAGIC = 0x1A2B3C4D
 _LENGTH_UNKNOWN = -1
 
-_OPT_END, _SHB_USERAPPL = 0, 4
+_OPT_END, _OPT_COMMENT, _SHB_USERAPPL = 0, 1, 4
 _IF_NAME, _IF_DESCRIPTION, _IF_TSRESOL, _IF_FILTER = 2, 3, 9, 11
 _EPB_FLAGS = 2
 _ISB_IFDROP = 5
+_MAX_OPTION = 0xFFFF
 _NANOSECONDS = bytes([9])  # if_tsresol: units of 10^-9 s
 
 Option = tuple[int, bytes]
@@ -50,10 +51,26 @@ class PcapngWriter:
         self._n_interfaces += 1
         return self._n_interfaces - 1
 
-    def write_packet(self, interface: int, time_ns: int, data: bytes | memoryview, direction: int) -> None:
-        """Write one whole packet; `time_ns` counts from 1970, `direction` is INBOUND or OUTBOUND."""
-        head = struct.pack("=IIIII", interface, time_ns >> 32, time_ns & 0xFFFFFFFF, len(data), len(data))
-        self._write(_PACKET, head + _padded(bytes(data)), [(_EPB_FLAGS, struct.pack("=I", direction))])
+    def write_packet(
+        self,
+        interface: int,
+        time_ns: int,
+        data: bytes | memoryview,
+        direction: int,
+        *,
+        original_len: int | None = None,
+        comment: str = "",
+    ) -> None:
+        """Write one packet; `time_ns` counts from 1970, `direction` is INBOUND, OUTBOUND or 0 for neither.
+
+        `original_len` is the packet's length where `data` is only its beginning. Readers show the comment beside it.
+        """
+        whole_len = len(data) if original_len is None else original_len
+        head = struct.pack("=IIIII", interface, time_ns >> 32, time_ns & 0xFFFFFFFF, len(data), whole_len)
+        options: list[Option] = [(_EPB_FLAGS, struct.pack("=I", direction))]
+        if comment:
+            options.append((_OPT_COMMENT, comment.encode()[:_MAX_OPTION]))
+        self._write(_PACKET, head + _padded(bytes(data)), options)
 
     def write_statistics(self, interface: int, time_ns: int, dropped: int) -> None:
         """Say how many packets of an interface the kernel had no room for."""
