@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from dataplane.capture.superpacket import wire_frames
@@ -13,9 +14,12 @@ from dataplane.lab.view import NodePlace
 from dataplane.lab.walking import bridge
 from dataplane.lab.walking.engine import Judgement
 from dataplane.lab.walking.netfilter import Passage
+from dataplane.lab.walking.probes import carried
 from dataplane.lab.walking.scene import Scene, bare, headers, inner, outermost, with_ttl
 from dataplane.lab.walking.sightings import Sighting
 from dataplane.lab.walking.sockets import ports, see_socket
+
+_REWRITING = re.compile(r"\b(masquerade|snat|dnat|redirect|[sd]addr set|[sd]port set)\b")
 
 
 def between(scene: Scene, leg: str, before: Sighting, after: Sighting) -> list[Step]:
@@ -89,7 +93,8 @@ def engine_out(scene: Scene, leg: str, before: Sighting, after: Sighting | None)
     step = _engine_step(scene, leg, where, judged, headers(packet), "encap")
     step.args |= {"to": before.network["to"], "before": before.ttl}
     if after is not None and before.packet.gso_type:
-        step.segments = pieces_of(after.packet)
+        data_len = before.packet.length - carried(before.layers)[2]
+        step.segments = [piece for piece in pieces_of(after.packet) if piece["offset"] < data_len]
         step.say = "engine.cut" if len(step.segments) > 1 else step.say
         step.args |= {"n": len(step.segments), "size": before.packet.gso_size, "len": before.packet.length}
     return step
@@ -224,7 +229,7 @@ def _outcome(passage: Passage) -> str:
 
 
 def _rewrites(passage: Passage) -> bool:
-    return any(word in f"{rule} " for rule, _ in passage.events for word in ("masquerade", "snat", "dnat", "redirect"))
+    return any(_REWRITING.search(rule) for rule, _ in passage.events)
 
 
 def _weight(passage: Passage) -> int:

@@ -31,9 +31,6 @@ TABLE = "udplane-walk"
 PRIORITY = -350
 """Before conntrack and every chain of a firewall."""
 
-MARKER_PORT = 9
-"""Discard: where the last datagram is sent, on loopback."""
-
 NETLINK_NETFILTER = 12
 TIMEOUT = 3.0
 
@@ -117,10 +114,13 @@ class _Monitor:
     def __init__(self, place: Place, conditions: Sequence[str]) -> None:
         self.place = place
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by `close`
+        self._marker = place.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._marker.bind(("127.0.0.1", 0))
+        self._last = f"udp dport {self._marker.getsockname()[1]} "
         rules = [f"add table inet {TABLE}", f"delete table inet {TABLE}", f"add table inet {TABLE}"]
         for hook in ("prerouting", "output"):
             rules.append(f"add chain inet {TABLE} {hook} {{ type filter hook {hook} priority {PRIORITY}; }}")
-            marker = [f"udp dport {MARKER_PORT} iifname lo"] if hook == "prerouting" else []
+            marker = [f"{self._last}iifname lo"] if hook == "prerouting" else []
             rules += [
                 f"add rule inet {TABLE} {hook} {condition} meta nftrace set 1" for condition in (*conditions, *marker)
             ]
@@ -143,11 +143,10 @@ class _Monitor:
 
     def passages(self) -> Iterator[Passage]:
         """Send the last datagram, wait until it is told of, and give all before it."""
-        with self.place.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as marker:
-            marker.sendto(b"", ("127.0.0.1", MARKER_PORT))
+        self._marker.sendto(b"", self._marker.getsockname())
         deadline = time.monotonic() + TIMEOUT
         text = ""
-        while f"udp dport {MARKER_PORT} " not in text and time.monotonic() < deadline and self._process.poll() is None:
+        while self._last not in text and time.monotonic() < deadline and self._process.poll() is None:
             self._output.seek(0)
             text = self._output.read().decode(errors="replace")
             time.sleep(0.002)
@@ -158,6 +157,7 @@ class _Monitor:
         self._process.kill()
         self._process.wait()
         self._output.close()
+        self._marker.close()
         ask_with_input(self.place.namespace, ["nft", "-f", "-"], f"delete table inet {TABLE}\n")
 
 

@@ -159,21 +159,19 @@ class IcmpProbe:
         return sent
 
     def kind(self, layers: Sequence[Layer], data: bytes) -> str:
-        """What a copy is."""
-        del data
-        _, icmp, _ = carried(layers)
+        """What a copy is. A masquerade may have rewritten the identifier, so the nonce counts as well."""
         if is_error(layers):
             icmp = quoted(layers, "ICMP") or quoted(layers, "ICMPv6")
-            return ERROR if self._is_mine(icmp) else ""
-        if not self._is_mine(icmp):
+            return ERROR if self._is_mine(icmp) or (icmp is not None and self.nonce in data) else ""
+        _, icmp, start = carried(layers)
+        if icmp is None or icmp.get("type") not in (ECHO_REQUEST, ECHO_REPLY):
             return ""
-        assert icmp is not None
+        if not self._is_mine(icmp) and data[start : start + NONCE_LEN] != self.nonce:
+            return ""
         return REQUEST if icmp["type"] == ECHO_REQUEST else REPLY
 
     def _is_mine(self, icmp: Layer | None) -> bool:
-        if icmp is None or icmp.get("type") not in (ECHO_REQUEST, ECHO_REPLY):
-            return False
-        return (icmp.get("id"), icmp.get("seq")) == (str(self._pinger.identifier), "1")
+        return icmp is not None and (icmp.get("id"), icmp.get("seq")) == (str(self._pinger.identifier), "1")
 
 
 class _TransportProbe:
@@ -275,8 +273,14 @@ class TcpProbe(_TransportProbe):
     def __init__(self, wish: Wish) -> None:
         super().__init__(wish)
         self._connected = False
+        self._accepted: socket.socket | None = None
         if self._server:
             self._server.listen(1)
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        if self._accepted:
+            self._accepted.close()
 
     def send(self) -> Sent:
         """Connect, send, and wait for the answer, which comes when all has arrived."""
@@ -297,7 +301,6 @@ class TcpProbe(_TransportProbe):
             return Sent(error=error) if local else Sent(refused=str(error.strerror))
         finally:
             if serving:
-                self._client.close()
                 serving.join()
         return Sent(answered=answered, rtt=time.monotonic() - start, source=source)
 
@@ -305,12 +308,12 @@ class TcpProbe(_TransportProbe):
         assert self._server is not None
         try:
             connection, _ = self._server.accept()
-            with connection:
-                connection.settimeout(self._wish.timeout)
-                missing = max(self._wish.size, NONCE_LEN)
-                while missing > 0 and (data := connection.recv(1 << 16)):
-                    missing -= len(data)
-                connection.sendall(payload(self.answer, 32))
+            self._accepted = connection
+            connection.settimeout(self._wish.timeout)
+            missing = max(self._wish.size, NONCE_LEN)
+            while missing > 0 and (data := connection.recv(1 << 16)):
+                missing -= len(data)
+            connection.sendall(payload(self.answer, 32))
         except OSError:
             return  # the client says what went wrong
 

@@ -130,8 +130,7 @@ class _Walker:
         while True:
             self._scene.moved = counters.moved(self._before, counters.read(self._scene.view))
             self._tell()
-            died = [end for end in self._ends.values() if end.verdict]
-            if not died or self._steps_of_death() or time.monotonic() > deadline:
+            if not self._waits_for_a_counter() or time.monotonic() > deadline:
                 break
         return Walk("1", self._ask.command(), self._legs, self._steps, self._outcome())
 
@@ -169,9 +168,13 @@ class _Walker:
         self._steps += teller.steps
         self._ends[leg.id] = teller.end
 
-    def _steps_of_death(self) -> list[Step]:
-        """The steps at which legs died and a counter moved."""
-        return [step for step in self._steps if step.counters and step.verdict]
+    def _waits_for_a_counter(self) -> bool:
+        """Whether a leg died of something that is counted, and the counter has not moved yet."""
+        return any(
+            not step.counters and (step.verdict in ends.COUNTERS or step.place == "engine")
+            for step in self._steps
+            if self._ends[step.leg].verdict and step.verdict
+        )
 
     def _outcome(self) -> Outcome:
         rtt = round(self._sent.rtt * 1e6, 1) if self._sent.answered else None

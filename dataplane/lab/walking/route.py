@@ -67,6 +67,8 @@ def decide(view: LabView, looks: Looks, where: str, network: Layer, came_in_by: 
     if not found:
         said = looks.output(decision.see[0]) + done.stderr
         decision.reason = next((reason for words, reason in REASONS.items() if words in said), "no_route")
+        if decision.reason == "blackhole" and came_in_by and not _is_blackhole(view, where, family, network["to"]):
+            decision.reason = "rp_filter"
         return decision
     _fill(decision, found)
     rules = ask_json(namespace, f"ip {family}-json rule".split())
@@ -74,6 +76,12 @@ def decide(view: LabView, looks: Looks, where: str, network: Layer, came_in_by: 
     if len(rules) > (2 if family else 3):
         decision.see.append(looks.run(where, f"ip {family}rule"))
     return decision
+
+
+def _is_blackhole(view: LabView, where: str, family: str, address: str) -> bool:
+    """Whether the route to an address is a blackhole: newer kernels say the same of a source that they refuse."""
+    done = ask(view.find(where).namespace, f"ip {family}-json -details route get fibmatch {address}".split())
+    return not _first(done.stdout) or _first(done.stdout).get("type") == "blackhole"
 
 
 def _first(output: str) -> dict[str, Any]:

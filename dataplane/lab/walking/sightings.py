@@ -70,7 +70,7 @@ class Copies:
 
     def collect(self, sniffers: Iterable[tuple[Device, Sniffer]]) -> None:
         """Take what the sniffers got. Called once, when nothing more is to come."""
-        loose: list[tuple[Device, Frame, list[Layer]]] = []
+        loose: list[tuple[Device, Frame, bytes, list[Layer]]] = []
         for device, sniffer in sniffers:
             for frame in sniffer.frames():
                 for data in _datagrams(frame):
@@ -79,16 +79,15 @@ class Copies:
                     if kind:
                         self._note_fragment(layers, kind)
                         self.found.append(_sighting(device, frame, data, layers, kind))
-                        break
-                    if self.probe.protocol == "tcp":
+                    elif _fragment_of(layers) is not None:
+                        loose.append((device, frame, data, layers))
+                    elif self.probe.protocol == "tcp":
                         self._segments.append((device, frame.outgoing, layers, len(data)))
-                    if _fragment_of(layers) is not None:
-                        loose.append((device, frame, layers))
-        for device, frame, layers in loose:
+        for device, frame, data, layers in loose:
             identity = _fragment_of(layers)
             if identity in self._fragmented:
                 kind = f"{FRAGMENT} of {self._fragmented[identity]}"
-                self.found.append(_sighting(device, frame, frame.data, layers, kind))
+                self.found.append(_sighting(device, frame, data, layers, kind))
         self.found.sort(key=lambda sighting: sighting.time_ns)
 
     def pieces(self, sighting: Sighting) -> list[dict[str, int]]:
@@ -101,7 +100,11 @@ class Copies:
         for device, outgoing, layers, length in self._segments:
             if (device.key, outgoing) == (sighting.device.key, sighting.outgoing):
                 other = carried(layers)[1]
-                if other is not None and (other["from"], other["to"]) == (tcp["from"], tcp["to"]):
+                if (
+                    other is not None
+                    and other.name == "TCP"
+                    and (other["from"], other["to"]) == (tcp["from"], tcp["to"])
+                ):
                     found.setdefault(int(other["seq"]) - first & 0xFFFFFFFF, length - carried(layers)[2])
         data = {at: length for at, length in sorted(found.items()) if length > 0}
         header_len = start - network.offset

@@ -51,9 +51,11 @@ def _next(survey: Survey, current: Sighting, left: Sequence[Sighting]) -> Sighti
     if device.overlay:
         return _from_overlay(current, here)
     if device.kind == "bridge" and current.outgoing:
-        return _first(here, lambda s: s.outgoing and s.device.master == device.name)
+        return _out_by_a_port(survey, here, device.name)
     if device.master and not current.outgoing:
-        return _from_port(survey, current, here, left)
+        up = _first(here, lambda s: not s.outgoing and s.device.name == device.master)
+        # Fragments may have been joined in between, and go on as fragments from the next device.
+        return up or _out_by_a_port(survey, here, device.master) or _forwarded(current, here)
     return _forwarded(current, here)
 
 
@@ -66,17 +68,15 @@ def _from_overlay(current: Sighting, here: Sequence[Sighting]) -> Sighting | Non
     )
 
 
-def _from_port(
-    survey: Survey, current: Sighting, here: Sequence[Sighting], left: Sequence[Sighting]
-) -> Sighting | None:
-    """What came in by a bridge's port goes up to the host or out by another port: of several, the one that goes on."""
-    bridge = current.device.master
-    up = _first(here, lambda s: not s.outgoing and s.device.name == bridge)
-    if up is not None:
-        return up
-    ports = [s for s in here if s.outgoing and s.device.master == bridge]
-    going_on = [s for s in ports if _next(survey, s, left) is not None]
-    return next(iter(going_on or ports), None)
+def _out_by_a_port(survey: Survey, here: Sequence[Sighting], bridge: str) -> Sighting | None:
+    """The copy by the port that leads to whom the frame is for; a bridge that does not know sends one by each port."""
+    return _first(here, lambda s: s.outgoing and s.device.master == bridge and _leads_there(survey, s))
+
+
+def _leads_there(survey: Survey, sighting: Sighting) -> bool:
+    """Whether a port's wire ends at the device that the frame is for, or at another bridge."""
+    other = survey.devices.get(survey.wires.get(sighting.device.key, ("", "")))
+    return other is None or bool(other.master) or other.mac == sighting.layers[0].get("to")
 
 
 def _forwarded(current: Sighting, here: Sequence[Sighting]) -> Sighting | None:
