@@ -75,7 +75,7 @@ class WatchedEngine(PythonEngine):
         try:
             yield
         finally:
-            sys.setprofile(before)
+            sys.setprofile(before if callable(before) else None)  # a profiler written in C is no function
 
 
 class _Watch:

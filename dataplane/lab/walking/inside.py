@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataplane.capture.superpacket import wire_frames
 from dataplane.lab.dissect import Layer
 from dataplane.lab.engine_steps import lowering
-from dataplane.lab.overlay import UDPLANE
 from dataplane.lab.recording import Check, Packet, Step
 from dataplane.lab.view import NodePlace
 from dataplane.lab.walking import bridge
 from dataplane.lab.walking.engine import Judgement
 from dataplane.lab.walking.netfilter import Passage
 from dataplane.lab.walking.probes import carried
-from dataplane.lab.walking.scene import Scene, bare, headers, inner, outermost, with_ttl
+from dataplane.lab.walking.scene import STATUS, Scene, bare, headers, inner, outermost, status_command, with_ttl
 from dataplane.lab.walking.sightings import Sighting
 from dataplane.lab.walking.sockets import ports, see_socket
 
@@ -125,9 +124,9 @@ def _engine_step(scene: Scene, leg: str, where: str, judged: Judgement, packet: 
     step.args |= {key: sent[key] for key in ("peer", "port") if key in sent}
     node = scene.view.find(where)
     if isinstance(node, NodePlace):
-        argv = [str(UDPLANE), "status", "--run-dir", str(node.run_dir)]
+        argv = status_command(node)
         words = ("peer ", "encap", "decap", "engine", "dropped", str(step.args.get("peer") or "peer "))
-        step.see = [scene.looks.run(where, "udplane status", argv=argv, keep=lambda line: _any_of(words, line))]
+        step.see = [scene.looks.run(where, STATUS, argv=argv, keep=lambda line: _any_of(words, line))]
     name = f"udplane.{way}.drops.{judged.verdict}" if died else f"udplane.{way}.packets"
     step.counters = scene.counters(where, name)
     return step

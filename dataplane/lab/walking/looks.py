@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 
 from dataplane.lab.recording import See
 from dataplane.lab.view import LabView
@@ -19,6 +21,11 @@ class Looks:
         self.see: list[See] = []
         self._view = view
         self._known: dict[tuple[str, str], int] = {}
+        self._begun: dict[tuple[str, str], Future[subprocess.CompletedProcess[str]]] = {}
+
+    def begin(self, pool: Executor, where: str, command: str, argv: Sequence[str]) -> None:
+        """Have a command that takes long run already; `run` waits for it."""
+        self._begun[where, command] = pool.submit(ask, self._view.find(where).namespace, argv)
 
     def run(
         self,
@@ -37,7 +44,8 @@ class Looks:
         """
         key = (where, f"{command} | grep {grep}" if grep else command)
         if key not in self._known:
-            done = ask(self._view.find(where).namespace, argv or command.split())
+            begun = self._begun.pop((where, command), None)
+            done = begun.result() if begun else ask(self._view.find(where).namespace, argv or command.split())
             output = done.stdout if done.returncode == 0 else done.stdout + done.stderr
             if grep:
                 output = "\n".join(line for line in output.splitlines() if grep in line)

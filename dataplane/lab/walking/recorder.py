@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address
@@ -19,7 +20,7 @@ from dataplane.lab.walking import counters, ends
 from dataplane.lab.walking.looks import Looks
 from dataplane.lab.walking.netfilter import Tracer
 from dataplane.lab.walking.probes import ERROR, FRAGMENT, PROBES, REPLY, REQUEST, Sent, Wish
-from dataplane.lab.walking.scene import Scene
+from dataplane.lab.walking.scene import STATUS, Scene, status_command
 from dataplane.lab.walking.sightings import Copies, Sighting
 from dataplane.lab.walking.story import Teller
 from dataplane.lab.walking.survey import Key, survey
@@ -73,6 +74,10 @@ def record(view: LabView, ask: Ask) -> Recording:
         wait_for_time_stamps(source.namespace)
         sent = probe.send()
         copies.collect(sniffers)
+        pool = stack.enter_context(ThreadPoolExecutor())
+        for node in view.nodes:
+            if node.backend == "udp":
+                scene.looks.begin(pool, node.name, STATUS, status_command(node))
         tracer.collect()
         scene.survey = survey(view)
         scene.refused = bool(sent.refused) and not sent.answered

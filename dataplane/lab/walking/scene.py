@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from dataplane.addresses import Address
 from dataplane.lab.dissect import Layer
+from dataplane.lab.overlay import UDPLANE
 from dataplane.lab.recording import Counter, Packet
 from dataplane.lab.view import LabView, NodePlace, Place, PodPlace, SegmentPlace
 from dataplane.lab.walking.engine import EngineOf
@@ -65,6 +66,14 @@ class Scene:
         if isinstance(place, NodePlace):
             return "veth" if device.master else "underlay"
         return "host"
+
+
+STATUS = "udplane status"
+
+
+def status_command(node: NodePlace) -> list[str]:
+    """What STATUS really runs, from wherever."""
+    return [str(UDPLANE), "status", "--run-dir", str(node.run_dir)]
 
 
 def bare(packet: Packet) -> bytes:
