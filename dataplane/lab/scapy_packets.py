@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dataplane.errors import UsageError
-from dataplane.lab.headers import OVERLAY_PORT
+from dataplane.lab.dissect import OVERLAY_PORT
 from dataplane.lab.netns import LabError
 
 logging.getLogger("scapy").setLevel(logging.ERROR)

@@ -6,7 +6,7 @@ import socket
 from ipaddress import ip_address
 
 from dataplane.errors import UsageError
-from dataplane.lab.headers import OVERLAY_PORT
+from dataplane.lab.dissect import OVERLAY_PORT
 from dataplane.lab.netns import LabError
 
 ARPHRD_ETHER = 1

@@ -145,7 +145,9 @@ def labs(*, clear_dead: bool = True) -> list[Lab]:
     for directory in sorted(base_directory().iterdir()):
         lab = _read(directory)
         if lab is not None and not lab.alive and clear_dead:
-            lab.end()
+            # From inside a lab the processes of others cannot be seen, so nobody is known to be dead.
+            if INSIDE not in os.environ:
+                lab.end()
         elif lab is not None:
             found.append(lab)
     return found

@@ -10,7 +10,7 @@ from dataplane.capture.capture import CaptureRequest, Recorder, Tap, capture_to
 from dataplane.errors import UsageError
 from dataplane.flags import count, seconds
 from dataplane.lab import inside
-from dataplane.lab.headers import OVERLAY_PORT
+from dataplane.lab.dissect import OVERLAY_PORT
 from dataplane.lab.netns import LabError
 from dataplane.lab.verbs.common import add_lab
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from dataplane.errors import UsageError
 from dataplane.lab import counters, inside, sending
-from dataplane.lab.headers import OVERLAY_PORT
+from dataplane.lab.dissect import OVERLAY_PORT
 from dataplane.lab.verbs.common import add_lab
 from dataplane.lab.view import LabView
 

@@ -10,6 +10,7 @@ from dataplane.lab import inside, recording_file, walk_pcap
 from dataplane.lab.recording import Recording
 from dataplane.lab.verbs.common import add_lab
 from dataplane.lab.walk_text import recording_lines
+from dataplane.lab.web import export
 
 HELP = "follow one packet at every point of its way: walk pod1 pod4"
 
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("--json", action="store_true", help="print JSON lines: the lab, outputs, steps, outcome")
     shown.add_argument("--brief", action="store_true", help="name commands without what they printed")
     shown.add_argument("--save", type=Path, metavar="FILE", help="keep the recording as a JSON document")
+    shown.add_argument("--html", type=Path, metavar="FILE", help="write it as a page that opens from disk, offline")
     shown.add_argument("--pcap", type=Path, metavar="FILE", help="write the packets, for Wireshark, with comments")
     shown.add_argument("--replay", type=Path, metavar="FILE", help="show a recording: on any machine, without a lab")
 
@@ -57,6 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
         recording_file.save(recording, arguments.save)
     if arguments.pcap:
         walk_pcap.write(recording, arguments.pcap)
+    if arguments.html:
+        export.write_page(arguments.html, recording.document())
     _show(arguments, recording)
     return 0
 

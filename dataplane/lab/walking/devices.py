@@ -35,21 +35,20 @@ def _plain(scene: Scene, step: Step, before: Sighting | None, sighting: Sighting
 
 def _to_next_hop(scene: Scene, step: Step, before: Sighting | None, sighting: Sighting) -> None:
     """A host has put an Ethernet header on: whose MAC address it is for, from the neighbour table."""
+    del before
     if sighting.layers[0].name != "Ethernet":
         return
     step.by = "neighbour"
     mac = sighting.layers[0]["to"]
-    hop = _next_hop(scene, before, sighting)
+    hop = _next_hop(scene, sighting)
     step.args |= {"mac": mac, "hop": hop}
     step.see = [scene.looks.run(step.where, f"ip neigh show {hop} dev {step.device}")]
 
 
-def _next_hop(scene: Scene, before: Sighting | None, sighting: Sighting) -> str:
-    """Whom the host asks for in its neighbour table: the route's gateway, or the destination itself."""
-    device, network = sighting.device, outermost(sighting.packet)
-    routed_on = before is not None and before.device.where == device.where and not sighting.encapsulated
-    decision = scene.route(device.where, network, before.device.name if before and routed_on else "")
-    return decision.via if decision.via and decision.device == device.name else network["to"]
+def _next_hop(scene: Scene, sighting: Sighting) -> str:
+    network = outermost(sighting.packet)
+    decision = scene.route(sighting.device.where, network, "") if network["to"] else None
+    return decision.via if decision and decision.via and decision.device == sighting.device.name else network["to"]
 
 
 def _up_to_the_host(scene: Scene, step: Step, before: Sighting | None, sighting: Sighting) -> None:
