@@ -26,7 +26,7 @@ try:
     from scapy.layers.inet import IP, UDP
     from scapy.layers.inet6 import IPv6
     from scapy.layers.l2 import Ether
-    from scapy.packet import Packet, Padding, Raw, bind_bottom_up
+    from scapy.packet import Packet, Padding, Raw
 except ImportError as error:
     raise LabError(f"scapy cannot be imported ({error}); it comes with: pip install 'udplane[lab]'") from error
 
@@ -55,8 +55,8 @@ class Inner(Packet):  # type: ignore[misc]
         return found
 
 
-bind_bottom_up(UDP, Inner, dport=OVERLAY_PORT)
-bind_bottom_up(UDP, Inner, sport=OVERLAY_PORT)
+# In front of what is bound already: scapy's own source port is that of DNS.
+UDP.payload_guess = [({"dport": OVERLAY_PORT}, Inner), ({"sport": OVERLAY_PORT}, Inner), *UDP.payload_guess]
 
 
 def layers() -> dict[str, type[Packet]]:

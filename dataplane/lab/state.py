@@ -12,6 +12,7 @@ of a dead keeper is nobody's, and whoever comes across it clears it away.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -140,17 +141,27 @@ def base_directory() -> Path:
 
 
 def labs(*, clear_dead: bool = True) -> list[Lab]:
-    """The labs of this user by name. Those of a dead keeper are cleared away, or without `clear_dead` told too."""
+    """The labs of this user by name. Those of a dead keeper are cleared away, or without `clear_dead` told too.
+
+    From inside of a lab no keeper can be seen, so there is that lab alone.
+    """
     found = []
     for directory in sorted(base_directory().iterdir()):
         lab = _read(directory)
-        if lab is not None and not lab.alive and clear_dead:
-            # From inside a lab the processes of others cannot be seen, so nobody is known to be dead.
-            if INSIDE not in os.environ:
-                lab.end()
-        elif lab is not None:
+        if lab is None or (INSIDE in os.environ and not lab.inside):
+            continue
+        if clear_dead and not lab.alive:
+            bury(lab)
+        else:
             found.append(lab)
     return found
+
+
+def bury(lab: Lab) -> None:
+    """Clear a dead lab away, unless another one has got its name meanwhile."""
+    with _alone(lab.directory.parent):
+        if _record_of(lab.directory) == lab.record:
+            lab.end()
 
 
 def find(name: str | None) -> Lab:
@@ -181,17 +192,20 @@ def chosen_name(name: str | None, standing: Sequence[Lab]) -> str:
 
 def claim(name: str, topology: str) -> Lab:
     """Make the directory of a lab that comes up, for this process. Raises LabError when there is such a lab."""
+    if INSIDE in os.environ:
+        raise LabError(f"this is inside of lab {os.environ[INSIDE]}; leave it first (exit), others are made outside")
     base = base_directory()
     directory = base / checked_name(name)
     labs()  # clears the dead away
-    for left in base.glob(".new-*"):
-        if not _record_of(left).alive:
+    for left in base.glob(".new-*-*"):
+        if not process_start(int(left.name.split("-")[1])):
             clear(left)
     record = Record(os.getpid(), process_start(os.getpid()), boot_id(), now(), topology)
-    fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=base))
+    fresh = Path(tempfile.mkdtemp(prefix=f".new-{os.getpid()}-", dir=base))
     record.write(fresh)
     try:
-        fresh.rename(directory)
+        with _alone(base):
+            fresh.rename(directory)
     except OSError as error:
         clear(fresh)
         raise LabError(f"lab {name} stands already; use it, or first: udplane lab down{option(name)}") from error
@@ -224,6 +238,17 @@ def process_start(pid: int) -> int:
     return 0 if fields[0] in "ZX" else int(fields[19])
 
 
+@contextlib.contextmanager
+def _alone(base: Path) -> Iterator[None]:
+    """Let nobody else take or clear away the directory of a lab meanwhile."""
+    descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _read(directory: Path) -> Lab | None:
     """The lab of a directory; None if it is something else."""
     if not NAME.fullmatch(directory.name) or not (directory / RECORD).is_file():
@@ -236,4 +261,4 @@ def _record_of(directory: Path) -> Record:
     try:
         return Record(**json.loads((directory / RECORD).read_bytes()))
     except (OSError, ValueError, TypeError):
-        return Record(0, 0, "", now(), "unknown")
+        return Record(0, 0, "", 0.0, "unknown")

@@ -19,6 +19,7 @@ from tests.lab.labs import Labs, as_ordinary_user, in_use, labs, namespaces_of
 from tests.waiting import wait_until
 
 ONE_NODE = '[nodes.node1]\npods = ["pod1"]\n'
+TINY = "[nodes.node1]\nudplane = false\n"
 
 N_LABS = int(os.environ.get("UDPLANE_LABS", "3"))
 """How many labs stand side by side; twenty take half a minute on two processors."""
@@ -31,7 +32,13 @@ def lab(tun_device: None) -> Iterator[Labs]:
 
 
 def small(lab: Labs) -> str:
+    """A node with a pod."""
     return lab.topology(ONE_NODE)
+
+
+def tiny(lab: Labs) -> str:
+    """As little as there can be, for what does not depend on what is in a lab."""
+    return lab.topology(TINY, "tiny.toml")
 
 
 def expect_nothing(lab: Labs, before: dict[str, object], namespaces: set[str]) -> None:
@@ -88,7 +95,7 @@ def cmdlines(lab: Labs) -> Iterator[bytes]:
 
 
 def test_a_dead_keeper_is_told_and_makes_room(lab: Labs) -> None:
-    lab.up(small(lab))
+    lab.up(tiny(lab))
     killed_keeper(lab)
     wait_until(lambda: not lab.processes(), "every process to end")
     (row,) = json.loads(lab.run("list", "--json").stdout)["labs"]
@@ -97,21 +104,21 @@ def test_a_dead_keeper_is_told_and_makes_room(lab: Labs) -> None:
 
 
 def test_the_name_of_a_dead_lab_is_free_at_once(lab: Labs) -> None:
-    lab.up(small(lab))
+    lab.up(tiny(lab))
     killed_keeper(lab)
-    lab.up(small(lab))
-    lab.run("exec", "pod1", "true")
+    lab.up(tiny(lab))
+    lab.run("exec", "node1", "true")
 
 
 def test_a_record_of_another_process_ends_nobody(lab: Labs) -> None:
     """Process ids are used again."""
-    lab.up(small(lab))
+    lab.up(tiny(lab))
     killed_keeper(lab)
     wait_until(lambda: not lab.processes(), "every process to end")
     with subprocess.Popen(["sleep", "1000"]) as other:
         file = lab.directory / "default" / state.RECORD
         file.write_text(json.dumps({**json.loads(file.read_bytes()), "pid": other.pid}))
-        assert lab.run("exec", "pod1", "true", status=1).stderr.startswith("udplane: no lab called default stands")
+        assert lab.run("exec", "node1", "true", status=1).stderr.startswith("udplane: no lab called default stands")
         assert other.poll() is None
         other.kill()
 
@@ -149,17 +156,17 @@ def test_a_lab_goes_with_its_terminal_unless_it_is_to_stay(lab: Labs, stay: bool
     pid, terminal = pty.fork()
     if pid == 0:
         os.execvpe("bash", ["bash", "--norc", "-i"], lab.environment)
-    command = lab.command("up", small(lab), *(["--stay"] if stay else []))
-    os.write(terminal, f"{shlex.join(command)}\n".encode())
+    command = lab.command("up", tiny(lab), *(["--stay"] if stay else []))
+    os.write(terminal, f"{shlex.join(command)}; echo done-$((6 * 7))\n".encode())
     seen = b""
-    while b"Go on with" not in seen:
+    while b"done-42" not in seen:
         seen += os.read(terminal, 65536)
     wait_until(lambda: b"keeper_init" in b"".join(cmdlines(lab)), "the lab to stand by itself")
-    assert (b"terminal is closed" in seen + os.read(terminal, 65536)) != stay
+    assert (b"terminal is closed" in seen) != stay
     os.close(terminal)
     os.waitpid(pid, 0)
     if stay:
-        lab.run("exec", "pod1", "true")
+        lab.run("exec", "node1", "true")
         lab.run("down")
     expect_nothing(lab, before, set())
 
@@ -167,27 +174,31 @@ def test_a_lab_goes_with_its_terminal_unless_it_is_to_stay(lab: Labs, stay: bool
 def test_labs_stand_side_by_side(lab: Labs) -> None:
     before = lab.traces()
     names = [f"lab{number}" for number in range(N_LABS)]
-    file = small(lab)
+    file = tiny(lab)
     with ThreadPoolExecutor(len(names)) as pool:
         views = list(pool.map(lambda name: lab.up(file, name=name), names))
     assert [view.name for view in views] == names
     assert [row["state"] for row in json.loads(lab.run("list", "--json").stdout)["labs"]] == ["stands"] * len(names)
-    homes = {lab.run("exec", "--lab", name, "pod1", "readlink", "/proc/self/ns/net").stdout for name in names}
+    homes = {lab.run("exec", "--lab", name, "node1", "readlink", "/proc/self/ns/net").stdout for name in names}
     assert len(homes) == len(names)
     assert "no lab called default stands; there are lab0" in lab.run("status", status=1).stderr
+    inside = "udplane lab list --json; udplane lab status --lab lab0"
+    done = lab.run("exec", "--lab", "lab1", "node1", "sh", "-c", inside, status=1)
+    assert [row["name"] for row in json.loads(done.stdout)["labs"]] == ["lab1"]
+    assert "no lab called lab0 stands" in done.stderr
     lab.environment["UDPLANE_LAB"] = "lab1"
-    assert "lab lab1, topology mine" in lab.run("status").stdout
+    assert "lab lab1, topology tiny" in lab.run("status").stdout
     lab.run("down", "--all")
     expect_nothing(lab, before, set())
 
 
 def test_two_who_want_one_name_get_one_lab(lab: Labs) -> None:
-    file = small(lab)
+    file = tiny(lab)
     with ThreadPoolExecutor(4) as pool:
         done = list(pool.map(lambda _: lab.run("up", file, status=None), range(4)))
     assert sorted(one.returncode for one in done) == [0, 1, 1, 1]
     assert all("stands already" in one.stderr for one in done if one.returncode)
-    lab.run("exec", "pod1", "true")
+    lab.run("exec", "node1", "true")
 
 
 def test_a_directory_that_others_can_write_is_not_used(lab: Labs) -> None:

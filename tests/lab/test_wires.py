@@ -5,11 +5,13 @@ import random
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from dataplane.lab.impairment import LONGEST_QUEUE, Fate, netem_arguments
-from dataplane.lab.topology_file import Impairment
+from dataplane.lab.topology_file import Host, Impairment, Node, Router, Segment, ready_made
 from tests.lab.labs import Labs, labs
 from tests.lab.test_standing import PING
 from tests.waiting import wait_until
@@ -138,6 +140,27 @@ def test_three_backends_stand_side_by_side(lab: Labs) -> None:
         pytest.skip(f"this kernel makes no VXLAN device: {done.stderr.strip()[-100:]}")
     assert [pinged(lab, f"pod{n}", f"pod{n + 1}") for n in (1, 3, 5)] == ["[60]", "[62]", "[62]"]
     assert pinged(lab, "pod1", "pod3") == "[False]"
+
+
+def test_the_example_of_the_documents_stands(lab: Labs) -> None:
+    page = (Path(__file__).parents[2] / "docs/labs/topology.md").read_text()
+    (example,) = re.findall(r"^```toml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    lab.run("up", lab.topology(example))
+    document = json.loads(lab.run("status", "--json").stdout)["lab"]
+    assert [pod["host_device"] for pod in document["pods"]] == ["veth-pod1", "", "veth-pod3", "veth-pod4"]
+    assert document["nodes"][1]["subnets"] == ["10.20.7.0/24"]
+    assert pinged(lab, "stranger", "server") == "[62]"
+    assert pinged(lab, "pod1", "pod3") == "[None]"
+    lab.run("exec", "node2", "ip", "link", "set", "veth-pod3", "up")
+    wait_until(lambda: pinged(lab, "pod1", "pod3") == "[60]", "the pod to be found again")
+
+
+def test_every_key_is_on_its_page() -> None:
+    page = (Path(__file__).parents[2] / "docs/labs/topology.md").read_text()
+    kinds = (Segment, Router, Node, Host)
+    keys = {field.name for kind in kinds for field in fields(kind)} - {"name", "place", "impairment"}
+    assert [key for key in sorted(keys | {"rate", "loss", "wired", "where", "run"}) if f"`{key}`" not in page] == []
+    assert [name for name in ready_made() if f"`{name}`" not in page] == []
 
 
 def test_engines_differ_by_node(lab: Labs) -> None:

@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     states = {lab.name: _state(lab) for lab in labs}
     for lab in labs:
         if not lab.alive:
-            lab.end()
+            state.bury(lab)
     if arguments.json:
         rows = [
             {
