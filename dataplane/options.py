@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dataplane.addresses import Address
 from dataplane.engines.contract import OFFLOADS
-from dataplane.engines.registry import ENGINES
+from dataplane.engines.registry import ENGINES, engine_name
 from dataplane.flags import about, boolean, bounded, one_of, path
 from dataplane.kernel.firewall import CHOICES
 from dataplane.logs import STYLES
@@ -99,7 +99,7 @@ class NodeOptions:
     )
     engine: str = field(
         default="native",
-        metadata=about(f"who moves the packets: {', '.join(ENGINES)}", one_of(*ENGINES), metavar="ENGINE"),
+        metadata=about(f"who moves the packets: {', '.join(ENGINES)}", engine_name, metavar="ENGINE"),
     )
     workers: int = field(
         default=1, metadata=about("threads that move packets (native engine)", bounded(1, 64), metavar="N")

@@ -18,7 +18,7 @@ from dataplane.backends.registry import BACKENDS
 from dataplane.commands.with_node import add_json, show
 from dataplane.commands.with_store import add_store_flags, ask_store, read_store_flags
 from dataplane.engines.contract import EngineConfig
-from dataplane.engines.registry import ENGINES, load_engine
+from dataplane.engines.registry import kind_of, load_engine
 from dataplane.errors import ConfigError, NodeError, UdplaneError
 from dataplane.flags import add_flags, read_flags
 from dataplane.forwarding.tun import CLONE_DEVICE
@@ -190,7 +190,7 @@ def _spoils_segments(engine: str, release: str) -> bool:
         from dataplane.engines.native import spoils_segments
     except ImportError:
         return False
-    return ENGINES[engine].has_loop and spoils_segments(release)
+    return kind_of(engine).has_loop and spoils_segments(release)
 
 
 def _check_capabilities(_host: Subject) -> Iterator[Finding]:

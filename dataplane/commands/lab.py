@@ -12,8 +12,8 @@ from typing import Any
 
 GROUPS = {
     "labs": ("up", "list", "status", "down"),
-    "inside": ("exec", "shell", "walk", "inject", "capture", "web"),
-    "exercises": ("start", "check", "hint", "solve", "reset", "report"),
+    "inside": ("exec", "shell", "walk", "inject", "capture", "step", "web"),
+    "exercises": ("golden", "start", "check", "hint", "solve", "reset", "report"),
 }
 """The verbs, in the order of the help."""
 

@@ -278,7 +278,7 @@ def compare(before: Packet, after: Packet) -> tuple[list[Range], list[str], list
         common += 1
     ranges: list[Range] = []
     for was, now in zip(old[len(old) - common :], new[len(new) - common :], strict=True):
-        ranges += _differing(before.data[was.offset : was.end], after.data[now.offset : now.end], now.offset)
+        ranges += differing(before.data[was.offset : was.end], after.data[now.offset : now.end], now.offset)
     return ranges, _names(new[: len(new) - common]), _names(old[: len(old) - common])
 
 
@@ -291,7 +291,7 @@ def _names(layers: Sequence[Layer]) -> list[str]:
     return [layer.name for layer in layers]
 
 
-def _differing(old: bytes, new: bytes, offset: int) -> list[Range]:
+def differing(old: bytes, new: bytes, offset: int) -> list[Range]:
     """Runs of bytes that differ; bytes that are new at the end count as well."""
     ranges: list[Range] = []
     start = -1

@@ -63,7 +63,7 @@ def step_lines(number: int, step: Step, before: Step | None, language: str = ENG
     yield from _wrapped(say(step.say, step.args, language), INDENT)
     yield from change_lines(step, before)
     for check in step.checks:
-        yield from _check_lines(check, language)
+        yield from check_lines(check, language)
     for counter in step.counters:
         yield " " * INDENT + paint(CYAN, f"{counter.where} {counter.name} {counter.before} → {counter.after}")
     if step.segments:
@@ -116,7 +116,8 @@ def _fields(colour: str, sign: str, name: str, fields: list[str]) -> Iterator[st
         head = " " * (NAMED - 1)
 
 
-def _check_lines(check: Check, language: str) -> Iterator[str]:
+def check_lines(check: Check, language: str = ENGLISH) -> Iterator[str]:
+    """A check: whether it holds, and what was compared."""
     mark = paint(GREEN, "✓") if check.ok else paint(RED, "✗")
     text = say(f"check.{check.name}{'' if check.ok else '.no'}", check.args, language)
     lines = textwrap.wrap(text, WIDTH - INDENT - 2) or [""]

@@ -22,7 +22,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from dataplane.engines.registry import ENGINES
+from dataplane.engines.registry import kind_of
 from dataplane.options import NodeOptions
 from dataplane.stores.base import StoreOptions
 from dataplane.stores.registry import file_of
@@ -46,7 +46,7 @@ def drop_privileges(options: NodeOptions, store_options: StoreOptions) -> None:
     if os.geteuid() != 0:
         return
     kept = {CAP_NET_ADMIN, CAP_NET_RAW, CAP_NET_BIND_SERVICE}
-    if ENGINES[options.engine].has_loop and "realtime" not in options.no_offload:
+    if kind_of(options.engine).has_loop and "realtime" not in options.no_offload:
         kept.add(CAP_SYS_NICE)
     if any(map(_is_of_another_user, _files(options, store_options))):
         kept.add(CAP_DAC_OVERRIDE)

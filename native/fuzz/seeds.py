@@ -14,7 +14,7 @@ from zipfile import ZipFile
 KEPT = Path(__file__).parent / "corpus"
 """For some targets an archive of inputs that together reach all that was ever reached; `make corpus` writes it."""
 
-GOLDEN = Path(__file__).parents[2] / "tests" / "vectors" / "packets.toml"
+GOLDEN = Path(__file__).parents[2] / "dataplane" / "lab" / "packets.toml"
 
 DECAPSULATE, PEER_SENDS, CARRY_TOS, TRUE_LENGTH = 1, 2, 8, 32
 TUN_PACKET, TUN_BYTES, TUN_AGAIN, UDP_PACKETS, UDP_BYTES, END_OF_ROUND = range(6)

@@ -4,8 +4,10 @@ import argparse
 import os
 import sys
 import time
+from pathlib import Path
 
 from dataplane.engines.registry import ENGINES
+from dataplane.errors import UsageError
 from dataplane.lab import keep, raising, state
 from dataplane.lab.raising import Request
 from dataplane.lab.topology_file import DEFAULT_TOPOLOGY, ready_made
@@ -29,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", default="", metavar="ENGINE", help=f"on every node: {', '.join(ENGINES)}, or a file"
     )
+    parser.add_argument(
+        "--step", action="store_true", help="python engines that `lab step NODE` can stop at each of their steps"
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="choose other addresses, for this number always the same")
     parser.add_argument("--stay", action="store_true", help="let it outlive this terminal")
 
@@ -38,7 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     start = time.monotonic()
     name = arguments.lab or os.environ.get("UDPLANE_LAB") or state.DEFAULT_NAME
     keep.end_on_signals()
-    request = Request(arguments.topology, name, arguments.seed, arguments.engine, arguments.stay)
+    engine = _engine(arguments)
+    request = Request(arguments.topology, name, arguments.seed, engine, arguments.stay)
     view = raising.raise_lab(request, _say)
     _say("")
     print(describe(view))
@@ -50,6 +56,15 @@ def run(arguments: argparse.Namespace) -> int:
     if not request.stay and raising.goes_with_shell():
         print("It goes when this terminal is closed; with --stay it does not.")
     return 0
+
+
+def _engine(arguments: argparse.Namespace) -> str:
+    """A name, or the path of a file with an engine; empty leaves it to the topology."""
+    if arguments.step:
+        if arguments.engine not in ("", "python"):
+            raise UsageError(f"--step goes with the python engine, not with {arguments.engine}; leave one out")
+        return str(Path(raising.__file__).with_name("stepping.py"))
+    return str(Path(arguments.engine).absolute()) if arguments.engine.endswith(".py") else str(arguments.engine)
 
 
 def _say(text: str) -> None:
