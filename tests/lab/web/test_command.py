@@ -132,7 +132,7 @@ def test_a_missing_library_is_named(tmp_path: Path) -> None:
     (tmp_path / "uvicorn.py").write_text("raise ImportError('not here', name='uvicorn')")
     text = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from dataplane.cli import main; "
     text += "sys.exit(main(['lab', 'web', '--without-linux']))"
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-I", "-c", text], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "udplane: the page needs uvicorn: pip install 'udplane[lab]'\n")
 
 
