@@ -84,12 +84,19 @@ def wish_of(line: bytes) -> list[str]:
 
 def _fulfil(wish: Sequence[str], lab: str) -> str:
     """Run what was wished for. Returns what the page has to show: why it failed, or nothing."""
-    command = [*COMMAND, wish[0], *wish[1:], "--lab", lab]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if wish[0] == "start":
+        # The page has asked whether the lab may go.
+        _run("down", "--lab", lab)
+    done = _run(*wish, "--lab", lab)
     if done.returncode == 0:
         return ""
     said = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
     return f"udplane lab {' '.join(wish)}: {said[-1].removeprefix('udplane: ')}"
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, *arguments]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 
 def _stands(name: str) -> bool:

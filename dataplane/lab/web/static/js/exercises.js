@@ -72,6 +72,7 @@ function paragraph(part) {
 }
 
 async function act(verb) {
+  if (["start", "reset", "solve"].includes(verb) && !confirm(t("ui.anew"))) return undefined;
   state.busy = true;
   paint();
   try {
