@@ -1,17 +1,26 @@
 """Judges an engine that a student has written by golden packets, and says how it differs.
 
-Runs in the page as well as here, so it needs nothing but the engine's own modules.
+An engine is a class `Engine` that gets one packet at a time, as `udplane lab up --engine FILE` takes it:
+
+    encapsulate(packet, node)    returns (bytes, peer), or the name of a reason to drop the packet
+
+or a whole engine, a class that inherits from the textbook's. This module runs in the page as well as here, so it needs
+nothing but the engine's own modules.
 """
 
 import traceback
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
+from dataplane.addresses import Address, Network
+from dataplane.engines.base import BatchEngine
 from dataplane.engines.contract import EngineConfig
 from dataplane.engines.python import PythonEngine
-from dataplane.packets.batch import PacketBatch
-from dataplane.packets.routes import Peer, RouteSnapshot, address_key
+from dataplane.packets.batch import NO_PEER, PacketBatch
+from dataplane.packets.routes import Peer as RoutedPeer
+from dataplane.packets.routes import RouteSnapshot, address_key
 from dataplane.packets.verdicts import Verdict
 
 SOURCE = "your engine"
@@ -52,18 +61,21 @@ def judge(source: str, cases: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 def judge_one(made: type[Any], case: Mapping[str, Any]) -> dict[str, Any]:
     """One packet through the student's engine: what differs from what is right, and by which rule."""
-    expected = {key: case[key] for key in ("verdict", "next_hop", "bytes")}
+    batched = issubclass(made, BatchEngine)
+    # A class with one packet at a time writes no ICMP errors: of what it drops, the reason counts.
+    keys = ("verdict", "next_hop", "bytes") if batched or case["verdict"] == "FORWARDED" else ("verdict",)
+    expected = {key: case[key] for key in keys}
     result: dict[str, Any] = {"name": case["name"], "input": case["input"], "expected": expected}
     try:
-        got = run(made, case)
+        got = run_batch(made, case) if batched else run_one(made, case)
     except BaseException as error:  # noqa: BLE001
         return {**result, "ok": False, "error": one_line(error)}
     wrong = [key for key in expected if got[key] != expected[key]]
     return {**result, "ok": not wrong, "got": got, "wrong": wrong, "hint": hint(case, got, wrong)}
 
 
-def run(made: type[Any], case: Mapping[str, Any]) -> dict[str, Any]:
-    """Verdict, next hop and bytes after the engine has had the packet."""
+def run_batch(made: type[Any], case: Mapping[str, Any]) -> dict[str, Any]:
+    """Verdict, next hop and bytes after a whole engine has had the packet."""
     engine = made(_config(case))
     engine.set_routes(_routes(case["peers"]))
     batch = PacketBatch(1, 2048)
@@ -72,6 +84,42 @@ def run(made: type[Any], case: Mapping[str, Any]) -> dict[str, Any]:
     number = batch.verdict[0]
     verdict = Verdict(number).name if number in list(Verdict) else str(number)
     return {"verdict": verdict, "next_hop": batch.next_hop[0], "bytes": bytes(batch.packet(0)).hex()}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another node, as a class with one packet at a time sees it."""
+
+    id: int
+    address: Address
+    port: int
+    subnets: tuple[Network, ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """This node, as such a class sees it."""
+
+    subnets: tuple[Network, ...]
+    mtu: int
+    peers: tuple[Peer, ...]
+
+
+def run_one(made: type[Any], case: Mapping[str, Any]) -> dict[str, Any]:
+    """The same after a class with one packet at a time has had it. Raises NoEngineError for an answer that is none."""
+    peers = tuple(
+        Peer(one["id"], ip_address(one["address"]), 8285, tuple(ip_network(text) for text in one["subnets"]))
+        for one in case["peers"]
+    )
+    packet = bytes.fromhex(case["input"])
+    answer = made().encapsulate(packet, Node((SUBNET4, SUBNET6), case.get("mtu", 1472), peers))
+    if isinstance(answer, str):
+        if answer.upper() not in Verdict.__members__:
+            raise NoEngineError(f"{answer!r} is no reason to drop a packet: NO_ROUTE, TTL_EXCEEDED and so on are")
+        return {"verdict": answer.upper(), "next_hop": NO_PEER, "bytes": packet.hex()}
+    if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[0], bytes | bytearray | memoryview):
+        raise NoEngineError(f"encapsulate returned {str(answer)[:60]!r}, and not (bytes, peer) or a reason")
+    return {"verdict": "FORWARDED", "next_hop": getattr(answer[1], "id", NO_PEER), "bytes": bytes(answer[0]).hex()}
 
 
 def hint(case: Mapping[str, Any], got: Mapping[str, Any], wrong: list[str]) -> str:
@@ -105,8 +153,8 @@ def _config(case: Mapping[str, Any]) -> EngineConfig:
 
 def _routes(peers: Iterable[Mapping[str, Any]]) -> RouteSnapshot:
     return RouteSnapshot(
-        Peer(peer["id"], ip_address(peer["address"]), 8285, tuple(ip_network(subnet) for subnet in peer["subnets"]))
-        for peer in peers
+        RoutedPeer(one["id"], ip_address(one["address"]), 8285, tuple(ip_network(text) for text in one["subnets"]))
+        for one in peers
     )
 
 

@@ -113,7 +113,7 @@ function paintChecks() {
   const ago = state.checked ? h("span.soft", {}, t("ui.ago", { n: Math.round((Date.now() - state.at) / 1000) })) : "";
   const one = chosen();
   const lists = steps.map(([number, findings]) => h("div", {}, h("h3", {}, `${number}. ${one?.steps?.[number - 1]?.title ?? ""}`), h("ol.checks", {}, ...findings.map(item))));
-  $("checks").replaceChildren(h("h3", {}, t("ui.checklist"), ago), ...(lists.length ? lists : [h("p.note", {}, t("ui.notchecked"))]), ...questions(one));
+  $("checks").replaceChildren(h("h3", {}, t("ui.checklist"), ago), ...(lists.length ? lists : [h("p.note", {}, t("ui.notchecked"))]));
   const failed = steps.flatMap(([, findings]) => findings).filter((finding) => !finding.ok).map((finding) => `${finding.say} ${finding.look}`).join(" ");
   for (const group of mapElement()?.querySelectorAll(".station") ?? []) {
     const [where, place] = group.dataset.key.split("/");
@@ -121,13 +121,17 @@ function paintChecks() {
   }
 }
 
-// Questions that want an answer from the student, by name.
-function questions(one) {
-  const asked = (one?.questions ?? []).map((question) => h("label.question", {}, rich(question.ask ?? question.name), h("input", { type: "text", value: state.answers[question.name] ?? "", oninput: (event) => (state.answers[question.name] = event.target.value) })));
-  return asked.length ? [h("h3", {}, t("ui.answers")), ...asked] : [];
+// A question that wants an answer from the student: the next check takes it along.
+function answerField(name) {
+  const input = h("input", { type: "text", value: state.answers[name] ?? "", "aria-label": t("ui.answer", { name }) });
+  input.addEventListener("input", () => (state.answers[name] = input.value));
+  input.addEventListener("keydown", (event) => event.key === "Enter" && act("check"));
+  return h("label.question", {}, `${t("ui.answer", { name })} `, input);
 }
 
 function item(one) {
-  const details = one.ok ? "" : h("small", {}, ` ${t("ui.expected")}: ${one.expected}; ${t("ui.got")}: ${one.got}`);
-  return h(one.ok ? "li" : "li.no", {}, h("span.mark", {}, one.ok ? "✓" : "✗"), h("span", {}, h("b", {}, rich(one.say ?? "")), details, !one.ok && one.look ? h("p", {}, rich(`${t("ui.lookat")}: ${one.look}`)) : "", !one.ok && one.hint ? h("p.soft", {}, rich(one.hint)) : ""));
+  const said = [one.expected ? `${t("ui.expected")}: ${one.expected}` : "", one.got ? `${t("ui.got")}: ${one.got}` : ""].filter(Boolean).join("; ");
+  const details = one.ok ? "" : h("small", {}, ` ${said}`);
+  const asked = `${one.got} ${one.look} ${one.hint}`.match(/--answer (\w+)=/)?.[1];
+  return h(one.ok ? "li" : "li.no", {}, h("span.mark", {}, one.ok ? "✓" : "✗"), h("span", {}, h("b", {}, rich(one.say ?? "")), details, !one.ok && one.look ? h("p", {}, rich(`${t("ui.lookat")}: ${one.look}`)) : "", !one.ok && one.hint ? h("p.soft", {}, rich(one.hint)) : "", asked ? answerField(asked) : ""));
 }
