@@ -124,7 +124,7 @@ def complaints(driver: Driver) -> list[str]:
     return [str(entry["message"]) for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
 
 
-def until(driver: Driver, script: str, what: str) -> Any:
+def until(driver: Driver, script: str, what: str, seconds: float = 10) -> Any:
     """What a script of the page returns, once that is true."""
     found: list[Any] = []
 
@@ -132,5 +132,5 @@ def until(driver: Driver, script: str, what: str) -> Any:
         found[:] = [driver.execute_script(f"return {script}")]
         return bool(found[0])
 
-    wait_until(looks, what)
+    wait_until(looks, what, seconds)
     return found[0]

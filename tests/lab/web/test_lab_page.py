@@ -1,0 +1,114 @@
+"""The page of a standing lab in a real browser: counters, captures, a terminal, a walk, an engine of one's own."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from dataplane.lab.web import export
+from tests.lab.labs import Labs, labs
+from tests.lab.web.conftest import Driver, complaints, until
+
+PATIENCE = 30
+"""Seconds for a walk, or for Python to start in the browser, on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def standing(tun_device: None) -> Iterator[tuple[Labs, str]]:
+    """A lab, and the address of its page."""
+    with labs() as own:
+        own.up()
+        page = own.start("web", "--no-open")
+        try:
+            assert page.stdout is not None
+            page.stdout.readline()
+            yield own, page.stdout.readline().strip()
+        finally:
+            page.terminate()
+            page.communicate()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Driver, standing: tuple[Labs, str]) -> Iterator[Driver]:
+    browser.get(standing[1])
+    until(browser, "document.querySelector('#nodes table')", "the counters to be there")
+    yield browser
+    assert complaints(browser) == []
+
+
+def press(driver: Driver, *keys: str) -> None:
+    driver.switch_to.active_element.send_keys(*keys)
+
+
+def view(driver: Driver, name: str) -> None:
+    driver.find_element("css selector", f"#views [data-id={name}]").click()
+    driver.execute_script("document.activeElement.blur()")
+
+
+def test_the_token_leaves_the_address(page: Driver) -> None:
+    assert "token" not in page.current_url
+
+
+def test_every_device_is_drawn(page: Driver) -> None:
+    drawn = set(page.execute_script("return [...document.querySelectorAll('.station')].map((one) => one.dataset.key)"))
+    node = {"bridge/cni0", "route/", "netfilter/", "tunnel/udplane0", "engine/", "udp/", "underlay/eth0"}
+    expected = {f"{name}/{place}" for name in ("node1", "node2") for place in node}
+    expected |= {f"pod{n}/{place}" for n in range(1, 5) for place in ("socket/", "route/", "eth0/eth0")}
+    expected |= {"node1/veth/veth-pod1", "underlay/wire/node1", "underlay/wire/node2", "underlay/wire/br0"}
+    assert expected - drawn == set()
+
+
+def test_a_click_captures_and_counters_move(page: Driver, standing: tuple[Labs, str]) -> None:
+    view(page, "lab")
+    wire = "document.querySelector('[data-link=\"underlay/node1\"]')"
+    page.execute_script(f"{wire}.dispatchEvent(new MouseEvent('click', {{bubbles: true}}))")
+    until(page, "document.querySelector('.captures')", "the capture to begin")
+    standing[0].run("exec", "pod1", "ping", "-c", "1", "pod3")
+    until(
+        page, "document.querySelector('.packets summary .facts')?.textContent.includes('echo')", "the ping to be seen"
+    )
+    page.find_element("css selector", ".packets summary").click()
+    until(page, "document.querySelector('.packets details[open] .cell')", "its bytes")
+    until(page, "document.querySelector('.pill')", "the wire to be marked")
+    page.find_element("id", "since").click()
+    page.execute_script(f"{wire}.focus()")
+    press(page, "\n")
+    until(page, "!document.querySelector('.captures')", "the capture to end by the same wire")
+
+
+def test_a_terminal_by_key(page: Driver) -> None:
+    press(page, "t")
+    until(
+        page,
+        "document.querySelector('.xterm-helper-textarea') === document.activeElement",
+        "a terminal to have the focus",
+    )
+    press(page, "echo $((6*7))-$(ip -br addr show eth0 | wc -l)\n")
+    until(page, "document.querySelector('.xterm-rows').textContent.includes('42-1')", "the shell to answer")
+    page.find_element("css selector", ".drawerhead button[aria-label]").click()
+    assert not page.find_element("id", "drawer").is_displayed()
+
+
+def test_a_packet_is_followed(page: Driver) -> None:
+    view(page, "lab")
+    page.find_element("css selector", ".walkform button").click()
+    until(page, "document.body.dataset.view === 'walk'", "the walk to be shown", PATIENCE)
+    assert page.execute_script("return document.querySelectorAll('#ticks span').length") > 30
+    page.find_element("css selector", "[data-go=next]").click()
+    page.find_element("css selector", ".term .run").click()
+    until(
+        page,
+        "document.querySelector('#terminals .xterminal:not([hidden]) .xterm-rows')?.textContent.length",
+        "it to be typed",
+    )
+    press(page, "")
+    page.find_element("css selector", ".drawerhead button[aria-label]").click()
+
+
+def test_an_engine_is_judged(page: Driver) -> None:
+    view(page, "engine")
+    if export.pyodide_directory(None) is None:
+        assert "./dev lab --browser" in page.find_element("id", "enginestatus").text
+        pytest.skip("needs Python for browsers: ./dev lab --browser")
+    page.find_element("id", "engine-judge").click()
+    until(page, "document.querySelector('.golden .failed')", "the golden packets to judge", PATIENCE)
+    assert page.find_element("id", "wrong").text
