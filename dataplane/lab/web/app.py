@@ -43,6 +43,7 @@ from dataplane.lab.walking.recorder import lab_document
 from dataplane.lab.web import assets, outside, shells
 from dataplane.lab.web.captures import Captures
 from dataplane.lab.web.engine import Engine
+from dataplane.lab.web.export import exercises_without_linux
 from dataplane.lab.web.guard import MAX_BODY, TooLargeError
 from dataplane.lab.web.live import snapshot
 from dataplane.lab.web.tasks import Tasks, wish
@@ -80,11 +81,13 @@ class Page:
 
     def boot(self) -> dict[str, Any]:
         """What the page starts with."""
-        lab = None
+        lab = exercises = None
         if self.directory is not None:
             lab = lab_document(self.view())
+        else:
+            exercises = exercises_without_linux()
         shown = {"lab": lab, "recording": self.recording, "engine": self.engine.description(), "note": self.note}
-        return {**shown, "words": assets.words()}
+        return {**shown, "exercises": exercises, "words": assets.words()}
 
     # ---- the page and its parts
 

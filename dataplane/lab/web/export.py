@@ -1,6 +1,8 @@
 """A recording as a page on disk: one file that opens offline, or a folder for any web server."""
 
+import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from dataplane.lab import recording_file
 from dataplane.lab.netns import LabError
 from dataplane.lab.web.assets import static_file, words
 from dataplane.lab.web.engine import Engine
+from dataplane.lab.web.outside import COMMAND
 from dataplane.lab.web.single import single_page
 
 WORKER = "engine/engine-worker.js"
@@ -22,11 +25,25 @@ def read_recording(file: Path) -> dict[str, Any]:
 
 def write_page(file: Path, recording: dict[str, Any] | None) -> None:
     """Write the page with that recording as one HTML file. Raises LabError."""
-    text = single_page({"mode": "file", "words": words(), "recording": recording})
+    text = single_page({"words": words(), "recording": recording})
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise LabError(f"cannot write {file}: {error.strerror}") from error
+
+
+def exercises_without_linux() -> list[dict[str, Any]]:
+    """The exercises that need no lab, as `udplane lab start --json` tells them; none where it tells nothing.
+
+    One may bring a recorded walk under the key `walk`.
+    """
+    command = [*COMMAND, "start", "--json"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    try:
+        found = json.loads(done.stdout)
+    except ValueError:
+        return []
+    return [one for one in found if isinstance(one, dict) and one.get("without_linux")]
 
 
 def write_folder(directory: Path, recording: dict[str, Any] | None, pyodide: Path | None) -> None:
@@ -36,10 +53,10 @@ def write_folder(directory: Path, recording: dict[str, Any] | None, pyodide: Pat
     """
     engine = Engine(pyodide)
     data = {
-        "mode": "served",
         "words": words(),
         "recording": recording,
         "engine": {**engine.description(), "worker": WORKER},
+        "exercises": exercises_without_linux(),
     }
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,10 @@ export function exercisesView(handlers) {
 
 async function show() {
   state.draw();
+  if (state.walked) {
+    showReading();
+    return;
+  }
   $("body").replaceChildren(h("section.controls.band", { id: "exercisebar" }), h("section.panels", {}, h("article.panel", { id: "goal", tabindex: -1 }), h("article.panel", { id: "checks" }), h("article.panel", { id: "hints" })));
   try {
     state.list ??= (await get("api/exercises")).exercises;
@@ -22,6 +26,20 @@ async function show() {
   } catch (error) {
     $("goal").replaceChildren(h("p.verdict", {}, error.message));
   }
+}
+
+// Without a lab: what there is to read, the walk that comes with an exercise, the editor for one's own engine.
+function showReading() {
+  $("body").replaceChildren(h("section.panels.two", {}, h("article.panel", { id: "goal", tabindex: -1 }), h("article.panel", { id: "hints" })));
+  paintReading();
+}
+
+function paintReading() {
+  const one = chosen();
+  paintGoal(one, paintReading);
+  const list = h("button", { type: "button", onclick: () => { state.chosen = null; paintReading(); } }, t("ui.allexercises"));
+  const walk = one?.walk ? h("button.main", { type: "button", onclick: () => state.walked(one.walk) }, t("ui.openwalk")) : "";
+  $("hints").replaceChildren(h("h3", {}, t("ui.nolab")), h("p", {}, rich(t("ui.nolabhint"))), one ? h("div.buttons", {}, walk, h("button", { type: "button", onclick: state.engine }, t("view.engine")), list) : "");
 }
 
 function chosen() {
@@ -39,20 +57,20 @@ function paint() {
   $("hints").replaceChildren(h("h3", {}, t("ui.hints")), ...state.hints.map((text, i) => h("details.ask", { open: i === state.hints.length - 1 }, h("summary", {}, t("ui.hintn", { n: i + 1 })), h("p", {}, rich(text)))), state.hints.length ? "" : h("p.note", {}, t("ui.nohints")));
 }
 
-function choose(number) {
+function choose(number, then = paint) {
   state.chosen = number || null;
   state.checked = null;
   state.hints = [];
-  paint();
+  then();
 }
 
 function mark(one) {
   return one.steps?.length && one.solved?.length === one.steps.length ? " ✓" : "";
 }
 
-function paintGoal(one) {
+function paintGoal(one, then = paint) {
   if (!one) {
-    const link = (item) => h("li", { value: item.number }, h("button.link", { type: "button", onclick: () => choose(String(item.number)) }, item.title), ` ${t("ui.minutes", { n: item.minutes ?? "?" })}${mark(item)}`);
+    const link = (item) => h("li", { value: item.number }, h("button.link", { type: "button", onclick: () => choose(String(item.number), then) }, item.title), ` ${t("ui.minutes", { n: item.minutes ?? "?" })}${mark(item)}`);
     $("goal").replaceChildren(h("h2", {}, t("view.exercises")), h("ol.exercises", {}, ...state.list.map(link)));
     return;
   }

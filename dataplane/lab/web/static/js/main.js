@@ -199,6 +199,7 @@ function makeViews() {
     openRecording(boot.recording);
     page.views.walk = walkView();
   }
+  if (boot.exercises?.length) page.views.exercises = exercisesView({ list: boot.exercises, walked, engine: () => showView("engine"), draw: () => $("scroll").replaceChildren() });
   if (boot.lab) page.views.exercises = exercisesView({ message, draw: drawLab, chosen: new URLSearchParams(location.hash.slice(1)).get("exercise"), refresh: reload });
   if (boot.engine) page.views.engine = engineView(boot.engine);
   page.view = boot.recording ? "walk" : Object.keys(page.views)[0];
