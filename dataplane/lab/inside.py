@@ -26,12 +26,12 @@ _CHANGE_DIRECTORY = 'cd "$1" 2>/dev/null || cd /; shift; exec "$@"'
 
 
 def enter(
-    lab: Lab, argv: Sequence[str], *, place: Place | None = None, environment: Mapping[str, str] | None = None
+    lab: Lab, argv: Sequence[str], *, place: Place | None = None, more: Mapping[str, str] | None = None
 ) -> NoReturn:
     """Become `argv` inside of `lab`, at `place` if one is given. Raises LabError when that cannot be done."""
     add_system_directories()
     command = command_line(lab, argv, place=place)
-    os.environ.update(_environment(lab, place) | dict(environment or {}))
+    os.environ.update(environment(lab, place) | dict(more or {}))
     sys.stdout.flush()
     try:
         os.execvp(command[0], command)
@@ -58,7 +58,7 @@ def move_in(name: str | None, where: str = "") -> tuple[Lab, LabView]:
     place = view.find(where) if where else None
     if not lab.inside or os.environ.get(HERE, "") != where:
         command = [sys.executable, "-I", "-m", "dataplane.cli", *sys.argv[1:]]
-        enter(lab, command, place=place, environment={HERE: where})
+        enter(lab, command, place=place, more={HERE: where})
     return lab, view
 
 
@@ -70,7 +70,7 @@ def _here() -> str:
         return "/"
 
 
-def _environment(lab: Lab, place: Place | None) -> dict[str, str]:
+def environment(lab: Lab, place: Place | None = None) -> dict[str, str]:
     """What is told to whoever comes in; on a node, also which one commands such as `udplane status` ask."""
     found = {
         INSIDE: lab.name,

@@ -39,12 +39,14 @@ class Family:
     """Option: tell the TTL of what is received."""
     got_ttl: int
     """Type of the control message that tells it."""
+    discover_mtu: int
+    """Option: how path MTUs are discovered."""
     quoted_header_len: int
     """Bytes of the IP header, without options, that an ICMP error quotes."""
 
 
-IP_RECVTTL = 12
-"""include/uapi/linux/in.h; the socket module does not name it."""
+IP_RECVTTL, IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE = 12, 10, 23, 3
+"""include/uapi/linux/in.h and in6.h; the socket module does not name them."""
 
 FAMILIES = {
     4: Family(
@@ -56,6 +58,7 @@ FAMILIES = {
         set_ttl=socket.IP_TTL,
         ask_ttl=IP_RECVTTL,
         got_ttl=socket.IP_TTL,
+        discover_mtu=IP_MTU_DISCOVER,
         quoted_header_len=20,
     ),
     6: Family(
@@ -67,6 +70,7 @@ FAMILIES = {
         set_ttl=socket.IPV6_UNICAST_HOPS,
         ask_ttl=socket.IPV6_RECVHOPLIMIT,
         got_ttl=socket.IPV6_HOPLIMIT,
+        discover_mtu=IPV6_MTU_DISCOVER,
         quoted_header_len=40,
     ),
 }
@@ -92,14 +96,19 @@ class Reply:
 class Pinger:
     """Sends echo requests from a namespace to one destination. A context manager; owns its socket."""
 
-    def __init__(self, netns: Namespace, destination: Address, *, ttl: int = 64) -> None:
-        """Open the socket in `netns`; requests start with `ttl`."""
+    def __init__(self, netns: Namespace, destination: Address, *, ttl: int = 64, fragment: bool = True) -> None:
+        """Open the socket in `netns`; requests start with `ttl`.
+
+        Without `fragment` nobody may cut them, and they are sent whatever the kernel knows of the path's MTU.
+        """
         self.destination = destination
         self.identifier = next(_identifiers) & 0xFFFF
         self._family = FAMILIES[destination.version]
         self._socket = netns.socket(self._family.family, socket.SOCK_RAW, self._family.protocol)
         self._socket.setsockopt(self._family.level, self._family.set_ttl, ttl)
         self._socket.setsockopt(self._family.level, self._family.ask_ttl, 1)
+        if not fragment:
+            self._socket.setsockopt(self._family.level, self._family.discover_mtu, PMTUDISC_PROBE)
 
     def __enter__(self) -> "Pinger":
         return self

@@ -81,6 +81,40 @@ class Section:
             raise self.wrong(key, 'write a list of texts such as ["a", "b"]')
         return tuple(found)
 
+    def needed(self, key: str) -> str:
+        """A text that has to be there."""
+        text = self.text(key)
+        if not text.strip():
+            raise self.wrong(key, "is needed here")
+        return text
+
+    def pattern(self, key: str) -> str:
+        """A regular expression (the module re); empty matches everything."""
+        text = self.text(key)
+        try:
+            re.compile(text)
+        except re.error as error:
+            raise self.wrong(key, f"this is no regular expression: {error}") from error
+        return text
+
+    def plain(self, key: str) -> dict[str, str | int | bool]:
+        """A table of texts, whole numbers, true and false, with any keys."""
+        found: dict[str, Any] = dict(self._get(key, dict, 'a table such as { state = "UP" }', {}))
+        if not all(isinstance(value, str | int | bool) for value in found.values()):
+            raise self.wrong(key, "the values of this table are texts, whole numbers, true or false")
+        return found
+
+    def pair(self, key: str) -> tuple[int, int]:
+        """Two whole numbers, the first not above the second."""
+        found = self._get(key, list, "two whole numbers such as [2000, 2999]", [])
+        if len(found) != 2 or not all(type(item) is int for item in found) or found[0] > found[1]:
+            raise self.wrong(key, "write two whole numbers, the smaller one first, such as [2000, 2999]")
+        return found[0], found[1]
+
+    def names(self) -> list[str]:
+        """The keys of the table, in order."""
+        return list(self._values)
+
     def choice(self, key: str, default: str, choices: Sequence[str]) -> str:
         """One of some texts."""
         text = self.text(key, default)

@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Become the shell."""
     lab = state.find(arguments.lab)
     place = lab.view().find(arguments.where)
-    inside.enter(lab, _shell(lab.directory, place), place=place, environment={"PS1": f"{place.name}# "})
+    inside.enter(lab, _shell(lab.directory, place), place=place, more={"PS1": f"{place.name}# "})
 
 
 def _shell(directory: Path, place: Place) -> list[str]:

@@ -1,8 +1,6 @@
 """`udplane lab up`: make a lab."""
 
 import argparse
-import os
-import sys
 import time
 from pathlib import Path
 
@@ -11,7 +9,7 @@ from dataplane.errors import UsageError
 from dataplane.lab import keep, raising, state
 from dataplane.lab.raising import Request
 from dataplane.lab.topology_file import DEFAULT_TOPOLOGY, ready_made
-from dataplane.lab.verbs.common import add_lab
+from dataplane.lab.verbs.common import add_lab, named, say
 from dataplane.lab.verbs.status import describe
 
 HELP = "make a lab: two nodes and four pods, or what a topology says"
@@ -41,12 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Make it and say what there is."""
     start = time.monotonic()
-    name = arguments.lab or os.environ.get("UDPLANE_LAB") or state.DEFAULT_NAME
+    name = arguments.lab or named()
     keep.end_on_signals()
     engine = _engine(arguments)
     request = Request(arguments.topology, name, arguments.seed, engine, arguments.stay)
-    view = raising.raise_lab(request, _say)
-    _say("")
+    view = raising.raise_lab(request, say)
+    say("")
     print(describe(view))
     lab = state.option(name)
     pod = view.pods[0].name if view.pods else next(view.places()).name
@@ -65,9 +63,3 @@ def _engine(arguments: argparse.Namespace) -> str:
             raise UsageError(f"--step goes with the python engine, not with {arguments.engine}; leave one out")
         return str(Path(raising.__file__).with_name("stepping.py"))
     return str(Path(arguments.engine).absolute()) if arguments.engine.endswith(".py") else str(arguments.engine)
-
-
-def _say(text: str) -> None:
-    """What is going on, in one line of a terminal that is written over."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
