@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from dataplane.lab import private
+
 # How fast the machine is at this moment is not what is tested. And a change is judged by the same examples as the one
 # before it; what others find is for a run that looks for it.
 settings.register_profile(
@@ -18,6 +20,12 @@ settings.load_profile("udplane")
 
 CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN = 12, 13, 21
 """Bit numbers in the capability sets of /proc/PID/status (include/uapi/linux/capability.h)."""
+
+
+def needs_whole_system(what: str) -> None:
+    """Skip what a user namespace forbids, in words such as `a second user`."""
+    if private.inside() and private.has_own_users():
+        pytest.skip(f"needs {what}, which a user namespace does not have: run as root")
 
 
 def _has_capabilities(*numbers: int) -> bool:

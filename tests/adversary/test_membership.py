@@ -19,6 +19,7 @@ from dataplane.lab.netns import Namespace
 from dataplane.lab.overlay import Daemon, Overlay
 from dataplane.lab.ping import ping
 from dataplane.lab.topology import Lab, Node, Pod
+from tests.conftest import needs_whole_system
 from tests.waiting import wait_until
 
 PORT = 9999
@@ -44,6 +45,8 @@ def overlay(
             lab.add_node()
         overlay.up(pods_per_node=1)
         wait_until(lambda: overlay.daemons[0].status()["peers"][0]["reachable"], "node1 knows node2")
+        if overlay.daemons[0].status()["firewall"]["guard_lacking"]:
+            needs_whole_system(f"what the guard with {request.param} is made of")
         near, far = (daemon.node.pods[0] for daemon in overlay.daemons)
         wait_until(lambda: answered(near, far), "the pods reach each other")
         yield overlay
@@ -80,6 +83,8 @@ def forged(source: str, target: str, payload: str) -> str:
 
 def run(netns: Namespace, code: str, *arguments: str, user: list[str] | None = None) -> None:
     """Run a few lines of Python; what the kernel refuses is what is hoped for."""
+    if user:
+        needs_whole_system("a second user")
     netns.run([*(user or []), sys.executable, "-I", "-c", code, *arguments], check=False)
 
 

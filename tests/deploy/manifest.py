@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from tests.conftest import needs_whole_system
+
 REPO = Path(__file__).parents[2]
 DEPLOY = REPO / "deploy"
 MANIFEST = DEPLOY / "kubernetes" / "base" / "udplane.yaml"
@@ -50,6 +52,7 @@ def volume_directory(directory: Path, name: str) -> Path:
 
 def as_container(container: dict[str, Any], directory: Path, command: Sequence[str]) -> list[str]:
     """The command line that runs `command` as `container` of the pod, with its volumes below `directory`."""
+    needs_whole_system("mounts as a container runtime makes them")
     script = [
         "set -e",
         "mount --make-rprivate /",

@@ -28,6 +28,7 @@ from dataplane.kernel import netdev
 from dataplane.lab.netns import Namespace
 from dataplane.packets.batch import MAX_PACKET, PacketBatch
 from dataplane.packets.verdicts import Egress, Verdict
+from tests.conftest import needs_whole_system
 from tests.waiting import wait_until
 
 NAME = "udplane0"
@@ -155,6 +156,7 @@ def test_missing_permission_is_said(netns: Namespace) -> None:
 
 def test_another_user_gets_no_queue(netns: Namespace) -> None:
     """The clone device is open to everybody on most distributions; the TUN has an owner."""
+    needs_whole_system("a second user")
     clone = Path(tempfile.mkdtemp(dir="/dev")) / "tun"
     try:
         os.mknod(clone, stat.S_IFCHR | 0o666, Path(tun.CLONE_DEVICE).stat().st_rdev)

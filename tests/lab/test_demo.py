@@ -109,7 +109,7 @@ def test_an_interrupted_demo_leaves_nothing(tun_device: None, tmp_path: Path, nu
         assert process.wait(30) == 128 + number
         assert process.stdout is not None
         assert "Traceback" not in process.stdout.read()
-    assert alive(family) == set()
+    wait_until(lambda: alive(family) == set(), "all that the demo has started to end")
 
 
 def test_a_killed_demo_leaves_nothing(tun_device: None, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from bench.impair import impair
 from bench.integrity import BAD_WIRE, OFFLOADS, check_combination, check_order, check_tcp, check_udp, two_nodes, without
 from dataplane.forwarding.udp import DEFAULT_PORT
 from dataplane.lab.overlay import Overlay
+from tests.conftest import needs_whole_system
 from tests.engines.conftest import available
 from tests.waiting import wait_until
 
@@ -92,6 +93,7 @@ def test_the_wire_carries_nothing_malformed(good_wire: Overlay, tmp_path: Path) 
 @contextmanager
 def _tcpdump(overlay: Overlay, capture: Path) -> Iterator[None]:
     """Capture what crosses the port of node1 for the length of the block."""
+    needs_whole_system("a tcpdump that may change its groups")
     said = capture.with_suffix(".log")
     with said.open("wb") as log:
         command = ["tcpdump", "-i", "node1", "-B", "16384", "-Z", "root", "-w", str(capture)]

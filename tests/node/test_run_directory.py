@@ -16,6 +16,7 @@ from dataplane.lab.netns import Namespace
 from dataplane.leases.lease import Lease, LeaseAttrs, Subnets
 from dataplane.node.run_directory import NodeRecord, RunDirectory, claimed_device
 from dataplane.stores.base import StoreOptions
+from tests.conftest import needs_whole_system
 
 RECORD = NodeRecord(
     store="etcd://127.0.0.1:2379",
@@ -114,6 +115,7 @@ def test_forgetting_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("listens", [True, False])
 def test_a_stranger_cannot_keep_a_node_from_its_device(namespaces: None, listens: bool) -> None:
     """Any user can bind the abstract name that claims a device."""
+    needs_whole_system("a second user")
     space = Namespace.create(f"claim{os.getpid()}")
     program = "import socket; s = socket.socket(socket.AF_UNIX); s.bind('\\0udplane/tun7')\n"
     program += "s.listen(0)\n" if listens else ""
