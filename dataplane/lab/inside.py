@@ -21,16 +21,27 @@ from dataplane.system_path import add_system_directories
 HERE = "UDPLANE_LAB_PLACE"
 """Environment variable: the place of the lab in which a verb runs that asked for one."""
 
+ENDING = "TERM"
+"""The signal that a program inside gets when the command that runs it is ended from outside."""
+
 _CHANGE_DIRECTORY = 'cd "$1" 2>/dev/null || cd /; shift; exec "$@"'
 """A process that enters a mount namespace stands at its root."""
 
 
 def enter(
-    lab: Lab, argv: Sequence[str], *, place: Place | None = None, more: Mapping[str, str] | None = None
+    lab: Lab,
+    argv: Sequence[str],
+    *,
+    place: Place | None = None,
+    more: Mapping[str, str] | None = None,
+    ending: str = ENDING,
 ) -> NoReturn:
-    """Become `argv` inside of `lab`, at `place` if one is given. Raises LabError when that cannot be done."""
+    """Become `argv` inside of `lab`, at `place` if one is given. Raises LabError when that cannot be done.
+
+    When this process is ended, `argv` gets the signal `ending`.
+    """
     add_system_directories()
-    command = command_line(lab, argv, place=place)
+    command = command_line(lab, argv, place=place, ending=ending)
     os.environ.update(environment(lab, place) | dict(more or {}))
     sys.stdout.flush()
     try:
@@ -39,7 +50,7 @@ def enter(
         raise LabError(f"cannot run {command[0]}: {error.strerror}") from error
 
 
-def command_line(lab: Lab, argv: Sequence[str], *, place: Place | None = None) -> list[str]:
+def command_line(lab: Lab, argv: Sequence[str], *, place: Place | None = None, ending: str = ENDING) -> list[str]:
     """The command line that runs `argv` in there."""
     if place is not None:
         argv = place.namespace.command(argv)
@@ -48,6 +59,9 @@ def command_line(lab: Lab, argv: Sequence[str], *, place: Place | None = None) -
     users = ["--user", "--preserve-credentials"] if lab.record.users else []
     pids = ["--pid"] if lab.record.pids else []
     entering = ["nsenter", "--target", str(lab.record.pid), *users, "--mount", "--net", *pids, "--"]
+    if lab.record.pids:
+        # nsenter waits for its child and passes no signal on: without this, the child would outlive it.
+        entering += ["setpriv", "--pdeathsig", ending]
     return [*entering, "sh", "-c", _CHANGE_DIRECTORY, "sh", _here(), *argv]
 
 

@@ -76,6 +76,14 @@ class Labs:
                     found.add(int(path.name))
         return found - {os.getpid()}
 
+    def command_lines(self) -> list[bytes]:
+        """What these processes were called with, a zero behind each word."""
+        found = []
+        for pid in self.processes():
+            with suppress(OSError):
+                found.append(Path(f"/proc/{pid}/cmdline").read_bytes())
+        return found
+
     def traces(self) -> dict[str, Any]:
         """All that labs could leave behind: processes, files, mounts, and named namespaces."""
         return {

@@ -78,20 +78,12 @@ def test_nothing_is_left(lab: Labs, end: Callable[[Labs], None]) -> None:
     before = lab.traces()
     lab.up(small(lab))
     sleeper = lab.start("exec", "pod1", "sleep", "1000")
-    wait_until(lambda: b"sleep\x001000" in b"".join(cmdlines(lab)), "the sleeper to be inside")
+    wait_until(lambda: b"sleep\x001000" in b"".join(lab.command_lines()), "the sleeper to be inside")
     namespaces = namespaces_of(lab.keeper()) - namespaces_of(os.getpid())
     assert namespaces
     end(lab)
     sleeper.communicate(timeout=30)
     expect_nothing(lab, before, namespaces)
-
-
-def cmdlines(lab: Labs) -> Iterator[bytes]:
-    for pid in lab.processes():
-        try:
-            yield Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
-            continue
 
 
 def test_a_dead_keeper_is_told_and_makes_room(lab: Labs) -> None:
@@ -127,7 +119,7 @@ def test_a_record_of_another_process_ends_nobody(lab: Labs) -> None:
 def test_an_interrupted_up_leaves_nothing(lab: Labs, number: signal.Signals) -> None:
     before = lab.traces()
     coming = lab.start("up", small(lab))
-    wait_until(lambda: b"\0up\0" in b"".join(cmdlines(lab)) and len(lab.processes()) > 3, "the node to start")
+    wait_until(lambda: b"\0up\0" in b"".join(lab.command_lines()) and len(lab.processes()) > 3, "the node to start")
     coming.send_signal(number)
     _, errors = coming.communicate(timeout=30)
     assert coming.returncode != 0
@@ -161,7 +153,7 @@ def test_a_lab_goes_with_its_terminal_unless_it_is_to_stay(lab: Labs, stay: bool
     seen = b""
     while b"done-42" not in seen:
         seen += os.read(terminal, 65536)
-    wait_until(lambda: b"keeper_init" in b"".join(cmdlines(lab)), "the lab to stand by itself")
+    wait_until(lambda: b"keeper_init" in b"".join(lab.command_lines()), "the lab to stand by itself")
     assert (b"terminal is closed" in seen) != stay
     os.close(terminal)
     os.waitpid(pid, 0)
@@ -255,11 +247,11 @@ def test_without_a_fresh_proc_the_next_command_ends_what_is_left(ordinary: Labs)
     before = ordinary.traces()
     ordinary.run("up", ordinary.topology(ONE_NODE))
     sleeper = ordinary.start("exec", "pod1", "sleep", "1000")
-    wait_until(lambda: b"sleep\x001000" in b"".join(cmdlines(ordinary)), "the sleeper to be inside")
+    wait_until(lambda: b"sleep\x001000" in b"".join(ordinary.command_lines()), "the sleeper to be inside")
     record = json.loads((ordinary.directory / "default" / state.RECORD).read_bytes())
     assert not record["pids"]
     os.kill(record["pid"], signal.SIGKILL)
-    wait_until(lambda: b"\0up\0" not in b"".join(cmdlines(ordinary)), "the node to end with its keeper")
+    wait_until(lambda: b"\0up\0" not in b"".join(ordinary.command_lines()), "the node to end with its keeper")
     ordinary.run("list")
     sleeper.communicate(timeout=30)
     expect_nothing(ordinary, before, set())

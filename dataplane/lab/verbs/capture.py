@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from importlib import resources
@@ -66,5 +67,7 @@ def _devices() -> list[str]:
 
 def _how_to_read(file: str) -> str:
     """Lines that open a capture so that what is in the tunnel is seen."""
-    lua = resources.files("dataplane.lab").joinpath(LUA)
-    return f"wireshark -X lua_script:{lua} {file}\nor, IPv4 alone:  wireshark -d udp.port=={OVERLAY_PORT},ip {file}"
+    script = f"lua_script:{resources.files('dataplane.lab').joinpath(LUA)}"
+    with_lua = shlex.join(["wireshark", "-X", script, file])
+    without = shlex.join(["wireshark", "-d", f"udp.port=={OVERLAY_PORT},ip", file])
+    return f"{with_lua}\nor, for IPv4 in the tunnel alone:\n{without}"

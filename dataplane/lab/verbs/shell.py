@@ -25,7 +25,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Become the shell."""
     lab = state.find(arguments.lab)
     place = lab.view().find(arguments.where)
-    inside.enter(lab, _shell(lab.directory, place), place=place, more={"PS1": f"{place.name}# "})
+    # A shell for people heeds no SIGTERM.
+    prompt = {"PS1": f"{place.name}# "}
+    inside.enter(lab, _shell(lab.directory, place), place=place, more=prompt, ending="HUP")
 
 
 def _shell(directory: Path, place: Place) -> list[str]:
