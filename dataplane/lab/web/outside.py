@@ -8,6 +8,7 @@ server in the new lab. Whoever has the page open meanwhile waits in the socket's
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +27,10 @@ VERBS = ("start", "reset", "solve")
 """What the page may wish for."""
 
 LOOK_SECONDS = 0.5
+END_SECONDS = 3.0
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+"""Exit statuses of a server that has ended with its lab, directly and by way of nsenter(1)."""
+
 COMMAND = (sys.executable, "-I", "-m", "dataplane.cli", "lab")
 
 
@@ -40,8 +45,10 @@ def supervise(listener: socket.socket, token: str, lab: str, arguments: Sequence
             status, wish = _serve_once(listener, token, arguments, note)
             if wish:
                 note = _fulfil(wish, lab)
-            elif _stands(lab):
+            elif status not in KILLED and _stands(lab):
                 return status
+            else:
+                _await_end(lab)
             _await_lab(lab)
     return 0
 
@@ -104,6 +111,13 @@ def _stands(name: str) -> bool:
         return state.find(name).stands
     except LabError:
         return False
+
+
+def _await_end(name: str) -> None:
+    """Wait until a lab that is going is gone; not for ever, as somebody may have killed the server alone."""
+    deadline = time.monotonic() + END_SECONDS
+    while _stands(name) and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
 
 
 def _await_lab(name: str) -> None:
