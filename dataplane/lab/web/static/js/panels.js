@@ -24,7 +24,9 @@ export function paintSay(walk, at, place) {
   if (step.verdict) content.push(h(isBad(step) ? "p.verdict" : "p.verdict.fine", {}, isBad(step) ? `✗ ${t("ui.dropped")}: ${(step.say.startsWith("died.") ? "" : walkWords(`died.${step.verdict}`, { ...step.args, where: step.at.where })) || step.verdict}` : `✓ ${t(`ui.${step.verdict}`)}`));
   content.push(h("p.who", {}, h("span.soft", {}, `${t("ui.who")}: `), h("b", {}, has(`by.${step.by}`) ? t(`by.${step.by}`) : step.by)));
   if (step.checks?.length) content.push(checksOf(step));
-  if (words.ask) content.push(h("details.ask", {}, h("summary", {}, rich(words.ask)), h("p", {}, rich(words.answer))));
+  // What is asked of the underlay is about a packet in a packet.
+  const fits = !/^(underlay\.out|wire\.)/.test(step.say) || layersOf(step.packet).some((layer) => layer.outer);
+  if (words.ask && fits) content.push(h("details.ask", {}, h("summary", {}, rich(words.ask)), h("p", {}, rich(words.answer))));
   $("say").replaceChildren(...content);
   const live = `${t("ui.step", { n: at + 1, total: walk.steps.length })}. ${place}. ${words.title}. ${words.text}`;
   $("live-region").textContent = live.replaceAll("`", "");
