@@ -24,7 +24,7 @@ from dataplane.lab.ping import ping
 from dataplane.lab.text import BOLD, GREEN, RED, paint
 from dataplane.lab.topology import Lab, Pod
 from dataplane.lab.transfer import transfer
-from dataplane.lab.walk_text import outcome_line, step_lines
+from dataplane.lab.walk_text import outcome_lines, step_lines
 from dataplane.lab.walking.recorder import Ask, record
 
 MODULE = "dataplane.lab.demo"
@@ -92,7 +92,8 @@ class Demo:
         for number, step in enumerate(steps, 1):
             for line in step_lines(number, step, steps[number - 2] if number > 1 else None):
                 print(line)
-        print(f"     {outcome_line(walk)}")
+        for line in outcome_lines(walk):
+            print(line)
         if walk.outcome.kind != "answered":
             self.failures.append("the packet was not answered")
 

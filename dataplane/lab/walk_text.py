@@ -54,7 +54,7 @@ def walk_lines(walk: Walk, see: list[See], *, commands: list[See], language: str
                 if index < len(commands):
                     yield from see_lines(commands[index], with_output=index < len(see))
     yield ""
-    yield outcome_line(walk, language)
+    yield from outcome_lines(walk, language)
 
 
 def step_lines(number: int, step: Step, before: Step | None, language: str = ENGLISH) -> Iterator[str]:
@@ -134,15 +134,16 @@ def see_lines(see: See, *, with_output: bool) -> Iterator[str]:
             yield " " * (INDENT + 2) + paint(DIM, line if len(line) <= room else f"{line[: room - 1]}…")
 
 
-def outcome_line(walk: Walk, language: str = ENGLISH) -> str:
-    """How it ended, in one line."""
+def outcome_lines(walk: Walk, language: str = ENGLISH) -> Iterator[str]:
+    """How it ended."""
     outcome = walk.outcome
     args = {**outcome.args, "where": outcome.where, "place": outcome.place, "rtt_us": outcome.rtt_us or 0}
     text = say(f"outcome.{outcome.kind}", args, language)
     reason = say(outcome.reason, args, language) if outcome.reason else ""
-    counter = outcome.counter
-    moved = f" {counter.where} {counter.name} {counter.before} → {counter.after}." if counter else ""
-    return paint(RED if outcome.kind == "died" else GREEN, f"{text} {reason}".strip() + moved)
+    colour = RED if outcome.kind == "died" else GREEN
+    yield from (paint(colour, line) for line in textwrap.wrap(f"{text} {reason}".strip(), WIDTH))
+    if outcome.counter:
+        yield f"{outcome.counter.where} {outcome.counter.name} {outcome.counter.before} → {outcome.counter.after}"
 
 
 def _wrapped(text: str, indent: int) -> Iterator[str]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dataplane.lab.dissect import Layer
+from dataplane.lab.overlay import last_line
 from dataplane.lab.recording import Packet, Step
 from dataplane.lab.view import NodePlace
 from dataplane.lab.walking import bridge, inside
@@ -184,12 +186,26 @@ def _down_behind(scene: Scene, where: str, name: str, entry: bridge.Entry) -> De
 def _in_engine_out(scene: Scene, leg: str, last: Sighting) -> Found:
     """The kernel gave it to the TUN, and no datagram came out."""
     step = inside.engine_out(scene, leg, last, None)
-    verdict = step.args["verdict"]
-    if verdict in ("forwarded", ""):
-        verdict = "not_running" if step.args["trouble"] else "send_failed"
-        step.say = f"died.{verdict}"
-        step.counters = scene.counters(last.device.where, "udplane.encap.drops.send_failed")
-    return [step], End(verdict, step.args)
+    return [step], End(_engines_reason(scene, step, "encap", "send_failed"), step.args)
+
+
+def _engines_reason(scene: Scene, step: Step, way: str, otherwise: str) -> str:
+    """Why an engine let a packet end: its rule, or what its counter says where the rules would have let it go on."""
+    verdict = str(step.args["verdict"])
+    if verdict not in ("forwarded", ""):
+        return verdict
+    node = scene.view.node(step.where)
+    prefix = f"udplane.{way}.drops."
+    step.counters = [c for c in scene.moved if c.where == step.where and c.name.startswith(prefix)]
+    if node.engine.endswith(".py"):
+        step.say, verdict = "died.own_engine", "own_engine"
+        step.args["file"] = Path(node.engine).name
+        step.see.append(scene.looks.add(node.name, "tail -n 1 log", last_line(Path(node.directory, "log"))))
+        return verdict
+    counted = step.counters[0].name.removeprefix(prefix) if step.counters else otherwise
+    verdict = "not_running" if step.args["trouble"] else counted
+    step.say = f"died.{verdict}"
+    return verdict
 
 
 def _in_vxlan(scene: Scene, leg: str, last: Sighting) -> Found:
@@ -215,11 +231,7 @@ def _in_engine_in(scene: Scene, leg: str, last: Sighting) -> Found:
     if not listens(scene.view, where, "udp", udp.args["dport"]):
         return [*steps, _nobody_listens(scene, leg, last, udp.args["dport"], "udp")], End("no_socket", udp.args)
     step = inside.engine_in(scene, leg, last, None)
-    verdict = step.args["verdict"]
-    if verdict in ("forwarded", ""):
-        verdict = "not_running" if step.args["trouble"] else "lost"
-        step.say = f"died.{verdict}"
-    return [*steps, udp, step], End(verdict, step.args)
+    return [*steps, udp, step], End(_engines_reason(scene, step, "decap", "lost"), step.args)
 
 
 def _dropped(steps: list[Step]) -> End | None:

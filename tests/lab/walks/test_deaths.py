@@ -189,7 +189,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("each_world", "name", "family"), CASES, indirect=["each_world"], scope="module")
+@pytest.mark.parametrize(("each_world", "name", "family"), CASES, indirect=["each_world"])
 def test_a_walk_ends_where_the_packet_dies(each_world: World, name: str, family: int) -> None:
     death = DEATHS[name]
     pod, peer = each_world.ends

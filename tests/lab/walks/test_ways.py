@@ -1,11 +1,13 @@
 """Walks that are answered: every backend, engine, protocol and IP version, each at every point of its way."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 
 from dataplane.lab.recording import Step, Walk
 from dataplane.lab.words import sentences
+from tests.lab.walks import tshark
 from tests.lab.walks.worlds import ALL, FAMILIES, PROTOCOLS, WORLDS, World, last, places
 
 SOME = {
@@ -35,11 +37,13 @@ CASES = [
 
 
 def in_worlds(*names: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("each_world", names, indirect=True, scope="module")
+    return pytest.mark.parametrize("each_world", names, indirect=True)
 
 
-@pytest.mark.parametrize(("each_world", "protocol", "family"), CASES, indirect=["each_world"], scope="module")
-def test_a_packet_is_seen_at_every_point_there_and_back(each_world: World, protocol: str, family: int) -> None:
+@pytest.mark.parametrize(("each_world", "protocol", "family"), CASES, indirect=["each_world"])
+def test_a_packet_is_seen_at_every_point_there_and_back(
+    each_world: World, protocol: str, family: int, tmp_path: Path
+) -> None:
     recording = each_world.record(protocol, family)
     (walk,) = recording.walks
     assert walk.outcome.kind == "answered"
@@ -53,6 +57,9 @@ def test_a_packet_is_seen_at_every_point_there_and_back(each_world: World, proto
         assert all(0 <= number < len(recording.see) for number in step.see)
     unseen = [see for see in recording.see if not see.output]
     assert unseen == []
+    if tshark.MISSING:
+        pytest.skip(tshark.MISSING)
+    tshark.compare(recording, tmp_path / "walk.pcapng")
 
 
 def check_steps(walk: Walk) -> None:

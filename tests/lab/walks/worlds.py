@@ -67,7 +67,8 @@ def world(name: str, directory: Path) -> Iterator[World]:
     """Make one, with what it keeps in `directory`."""
     backend, _, engine = name.partition("-") if name.startswith("udp") else (name, "", "native")
     network = {**NETWORK_CONFIG, "Backend": {"Type": backend}}
-    with Lab() as lab, Overlay(lab, directory, engine=engine, network=network) as overlay:
+    prefix = f"udp{os.getpid()}-{name}-"
+    with Lab(prefix=prefix) as lab, Overlay(lab, directory, engine=engine, network=network) as overlay:
         for _ in range(2):
             lab.add_node()
         overlay.up()
