@@ -7,8 +7,10 @@ from pathlib import Path
 
 from dataplane.errors import UsageError
 from dataplane.lab import inside, recording_file, walk_pcap
+from dataplane.lab.netns import LabError
 from dataplane.lab.recording import Recording
 from dataplane.lab.verbs.common import add_lab
+from dataplane.lab.view import LabView
 from dataplane.lab.walk_text import recording_lines
 from dataplane.lab.web import export
 
@@ -75,6 +77,7 @@ def _record(arguments: argparse.Namespace) -> Recording:
     lab, view = inside.move_in(arguments.lab)
     from dataplane.lab.walking.recorder import Ask, record
 
+    packet = _given(view, arguments) if arguments.from_file else b""
     ask = Ask(
         arguments.source,
         arguments.target,
@@ -84,10 +87,31 @@ def _record(arguments: argparse.Namespace) -> Recording:
         arguments.ttl,
         arguments.port,
         arguments.timeout,
+        packet,
+        arguments.from_file.name if arguments.from_file else "",
     )
     recording = record(view, ask)
     _keep(lab.directory / "walks", recording)
     return recording
+
+
+def _given(view: LabView, arguments: argparse.Namespace) -> bytes:
+    """The one IP packet that a scapy expression in a file makes, as seen from where it is sent. Raises UdplaneError."""
+    file: Path = arguments.from_file
+    try:
+        expression = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabError(f"cannot read {file}: {error}") from error
+    with view.find(arguments.source).namespace.entered():  # scapy chooses source addresses by the routes here
+        from dataplane.lab import scapy_packets
+
+        names = {
+            re.sub(r"\W", "_", place.name): str(place.interfaces[0].ip) for place in view.places() if place.addresses
+        }
+        found = scapy_packets.packets(expression, names)
+        if len(found) != 1 or scapy_packets.kind(found[0]) != "ip":
+            raise UsageError(f"{file} makes {len(found)} packets; a walk follows one, which starts with IP() or IPv6()")
+        return scapy_packets.to_bytes(found[0])
 
 
 def _keep(directory: Path, recording: Recording) -> None:

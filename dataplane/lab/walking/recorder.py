@@ -17,6 +17,7 @@ from dataplane.lab.recording import Leg, Outcome, Recording, Step, Walk
 from dataplane.lab.sniff import Sniffer, wait_for_time_stamps
 from dataplane.lab.view import LabView, Place
 from dataplane.lab.walking import counters, ends
+from dataplane.lab.walking.given import GivenProbe
 from dataplane.lab.walking.looks import Looks
 from dataplane.lab.walking.netfilter import Tracer
 from dataplane.lab.walking.probes import ERROR, FRAGMENT, PROBES, REPLY, REQUEST, Sent, Wish
@@ -44,6 +45,10 @@ class Ask:
     ttl: int = 64
     port: int = 0
     timeout: float = 1.0
+    packet: bytes = b""
+    """A packet of somebody's own in the place of all that."""
+    file: str = ""
+    """Where that came from."""
 
     def command(self) -> str:
         """The command line that asks for it."""
@@ -52,6 +57,7 @@ class Ask:
         words += ["--size", str(self.size)] if self.size != 56 else []
         words += ["--family", str(self.family)] if self.family else []
         words += ["--ttl", str(self.ttl)] if self.ttl != 64 else []
+        words += ["--from-file", self.file] if self.file else []
         return " ".join(words + (["--port", str(self.port)] if self.port else []))
 
 
@@ -63,7 +69,8 @@ def record(view: LabView, ask: Ask) -> Recording:
     answers = target.namespace if target else None
     wish = Wish(source.namespace, answers, destination, ask.size, ask.ttl, ask.port, ask.timeout)
     with ExitStack() as stack:
-        probe = stack.enter_context(PROBES[ask.protocol](wish))
+        given = GivenProbe(source, ask.packet, ask.timeout) if ask.packet else None
+        probe = stack.enter_context(given or PROBES[ask.protocol](wish))
         outer = f"udp dport {{ {', '.join(map(str, (DEFAULT_PORT, *VXLAN_PORTS)))} }}"
         tracer = stack.enter_context(Tracer(view, [*probe.matches(), outer]))
         copies = Copies(probe)
