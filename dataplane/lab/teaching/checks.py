@@ -32,7 +32,7 @@ def room_of(lab: state.Lab, exercise: Exercise, current: Current, answers: Mappi
     """What the checks of an exercise look into; made inside of the lab."""
     view = lab.view()
     work = Path(current.work) if current.work else Path()
-    variables = Variables(view, work, chosen(exercise.vary, current.seed))
+    variables = Variables(view, work, chosen(exercise.vary, current.seed), exercise.directory)
     return Room(view, variables, answers, current.baseline)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import shutil
 import subprocess
@@ -25,8 +26,11 @@ ACT_SECONDS = 180.0
 DEFAULT_SEED = 0
 
 
-def start(exercise: Exercise, lab_name: str, seed: int, work: Path, say: Say) -> None:
-    """Make the lab of an exercise and bring it to its start. The lab of another exercise goes. Raises LabError."""
+def start(exercise: Exercise, lab_name: str, seed: int, work: Path, say: Say, *, fresh_files: bool = False) -> None:
+    """Make the lab of an exercise and bring it to its start. The lab of another exercise goes. Raises LabError.
+
+    The student's own files stay as they are; with `fresh_files` those that have changed are kept as NAME.bak.
+    """
     for lab in state.labs():
         if lab.name == lab_name:
             if not is_exercise(lab):
@@ -38,7 +42,7 @@ def start(exercise: Exercise, lab_name: str, seed: int, work: Path, say: Say) ->
     missing = [program for program in exercise.needs if shutil.which(program) is None]
     if missing:
         raise LabError(f"{exercise.directory.name} needs {listed(missing)}, which is not installed here")
-    own = _own_files(exercise, work)
+    own = _own_files(exercise, work, fresh=fresh_files)
     request = Request(exercise.topology_file, lab_name, seed or None, exercise.engine.replace("{work}", own), stay=True)
     raising.raise_lab(request, say)
     lab = state.find(lab_name)
@@ -55,10 +59,11 @@ def start(exercise: Exercise, lab_name: str, seed: int, work: Path, say: Say) ->
 
 
 def reset(lab: state.Lab, say: Say) -> Exercise:
-    """Bring the lab back to the start of its exercise. The student's own files stay."""
+    """Bring the lab back to the start of its exercise; what the student has changed in files is kept beside them."""
     current = Current.of(lab)
     exercise = load(Path(current.directory))
-    start(exercise, lab.name, current.seed, Path(current.work).parent if current.work else Path.cwd(), say)
+    work = Path(current.work).parent if current.work else Path()
+    start(exercise, lab.name, current.seed, work, say, fresh_files=True)
     return exercise
 
 
@@ -92,8 +97,8 @@ def exercise_of(lab: state.Lab, name: str = "") -> Exercise:
     return exercise
 
 
-def _own_files(exercise: Exercise, work: Path) -> str:
-    """Give the student the files of the exercise; those that are there already stay. The directory, or empty."""
+def _own_files(exercise: Exercise, work: Path, *, fresh: bool) -> str:
+    """Give the student the files of the exercise, in a directory that is returned; empty where there are none."""
     source = exercise.directory / FILES
     if not source.is_dir():
         return ""
@@ -102,6 +107,9 @@ def _own_files(exercise: Exercise, work: Path) -> str:
         own.mkdir(exist_ok=True)
         for file in sorted(source.iterdir()):
             if not (own / file.name).exists():
+                shutil.copyfile(file, own / file.name)
+            elif fresh and not filecmp.cmp(file, own / file.name, shallow=False):
+                (own / file.name).replace(own / f"{file.name}.bak")
                 shutil.copyfile(file, own / file.name)
     except OSError as error:
         raise LabError(f"cannot put the exercise's files into {own}: {error.strerror}; name another --work") from error

@@ -15,7 +15,8 @@
 | `{nobody}` | an address of the pod network that no node leases |
 | `{lab}` | the directory of the lab; its plugins are in `{lab}/cni/bin` |
 | `{work}` | the directory with the student's own files |
-| `{NAME}` | of the table `[vary]`: a number that the seed chooses |
+| `{exercise}` | the directory of the exercise |
+| `{NAME}`, `{NAME+N}` | of the table `[vary]`: a number that the seed chooses; the same and N more |
 
 Braces around anything else are left alone.
 """
@@ -35,9 +36,9 @@ from dataplane.errors import ConfigError
 from dataplane.lab.netns import LabError
 from dataplane.lab.view import LabView, NodePlace, Place, PodPlace
 
-NAME = re.compile(r"\{([a-z][a-z0-9-]*(?:\.[a-z0-9]+)?)\}")
+NAME = re.compile(r"\{([a-z][a-z0-9-]*(?:\.[a-z0-9]+)?)((?:\+\d+)?)\}")
 
-WHOLE = ("network", "network6", "store", "lab", "work", "nobody")
+WHOLE = ("network", "network6", "store", "lab", "work", "exercise", "nobody")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,11 @@ class Variables:
     view: LabView
     work: Path = Path()
     numbers: Mapping[str, int] = field(default_factory=dict)
+    exercise: Path = Path()
 
     def fill(self, text: str) -> str:
         """The text with its names replaced. Raises LabError for a name that nothing in the lab has."""
-        return NAME.sub(lambda match: self._value(match[1]), text)
+        return NAME.sub(lambda match: self._sum(match[1], match[2]), text)
 
     def fill_all(self, value: Any) -> Any:
         """The same for every text in lists and tables."""
@@ -61,6 +63,9 @@ class Variables:
         if isinstance(value, list | tuple):
             return [self.fill_all(item) for item in value]
         return value
+
+    def _sum(self, name: str, more: str) -> str:
+        return str(int(self._value(name)) + int(more)) if more else self._value(name)
 
     def _value(self, name: str) -> str:
         if name in self.numbers:
@@ -84,6 +89,7 @@ class Variables:
             "store": self.view.store,
             "lab": self.view.directory,
             "work": str(self.work),
+            "exercise": str(self.exercise),
             "nobody": self._nobody(),
         }
         if name not in values:
@@ -166,7 +172,7 @@ def reader(key: str) -> Callable[[Place], str | None] | None:
 def names_in(value: Any) -> set[str]:
     """The names in every text of a value."""
     if isinstance(value, str):
-        return set(NAME.findall(value))
+        return {name for name, _ in NAME.findall(value)}
     if isinstance(value, Mapping):
         value = [*value.keys(), *value.values()]
     if isinstance(value, list | tuple) or not isinstance(value, str | int | float | bool | None):

@@ -6,7 +6,7 @@ from dataplane.lab import keep, state
 from dataplane.lab.teaching import classroom
 from dataplane.lab.verbs.common import add_lab, say
 
-HELP = "bring the exercise back to its start; your own files stay"
+HELP = "bring the exercise back to its start; your own files are kept as NAME.bak"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

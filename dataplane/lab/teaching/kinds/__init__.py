@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from dataplane.lab.strict_toml import Section
-from dataplane.lab.teaching.kinds import answers, hosts, nodes, packets
+from dataplane.lab.teaching.kinds import answers, engines, hosts, nodes, packets
 from dataplane.lab.teaching.kinds.base import Check, Kind
 
-KINDS: Mapping[str, Kind] = {**packets.KINDS, **hosts.KINDS, **nodes.KINDS, **answers.KINDS}
+KINDS: Mapping[str, Kind] = {**packets.KINDS, **hosts.KINDS, **nodes.KINDS, **engines.KINDS, **answers.KINDS}
 
 
 def read(section: Section) -> Check:
