@@ -53,8 +53,8 @@ MOST_PROCESSES = 8
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """What `-n auto` means."""
-    return min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
+    """What `-n auto` means: one more than processors, since there is always a test that waits."""
+    return min(len(os.sched_getaffinity(0)) + 1, MOST_PROCESSES)
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
