@@ -27,17 +27,24 @@ class Lines:
 
     def __init__(self, text: str) -> None:
         self._lines: dict[Trail, int] = {}
-        counts: dict[str, int] = {}
+        self._last: dict[Trail, int] = {}  # of each list of tables, the number of the one that came last
         table: Trail = ()
         for number, line in enumerate(_without_long_texts(text), 1):
             if header := _HEADER.match(line):
-                table = _trail(header[2])
+                table = self._within_lists(_trail(header[2]))
                 if header[1] == "[[":
-                    counts[header[2]] = counts.get(header[2], -1) + 1
-                    table = (*table, counts[header[2]])
+                    self._last[table] = self._last.get(table, -1) + 1
+                    table = (*table, self._last[table])
                 self._lines.setdefault(table, number)
             elif key := _KEY.match(line):
                 self._lines.setdefault((*table, *_trail(key[1])), number)
+
+    def _within_lists(self, names: Trail) -> Trail:
+        """The way to a table by its names: those of lists on the way stand for the last table in them."""
+        trail: Trail = ()
+        for name in names:
+            trail = (*trail, self._last[trail], name) if trail in self._last else (*trail, name)
+        return trail
 
     def of(self, trail: Trail) -> int:
         """The line where it is written, or where the nearest thing around it is."""
