@@ -2,9 +2,11 @@
 
 import argparse
 import os
+import shutil
 import sys
 
 from dataplane.lab import state
+from dataplane.lab.overlay import UDPLANE
 
 
 def add_lab(parser: argparse.ArgumentParser) -> None:
@@ -12,6 +14,11 @@ def add_lab(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lab", metavar="NAME", help="which lab, where several stand (default: UDPLANE_LAB, or the one)"
     )
+
+
+def called() -> str:
+    """How a user calls the command `udplane` here: by its name, or by a path where that is not found."""
+    return "udplane" if shutil.which("udplane") else os.path.relpath(UDPLANE)
 
 
 def named() -> str:

@@ -9,7 +9,7 @@ from dataplane.lab.teaching import classroom
 from dataplane.lab.teaching.exercise import Exercise, directories, find, load
 from dataplane.lab.teaching.progress import Progress
 from dataplane.lab.teaching.words import overview, step_lines
-from dataplane.lab.verbs.common import add_lab, named, say
+from dataplane.lab.verbs.common import add_lab, called, named, say
 
 HELP = "begin exercise N; without N, list the exercises"
 
@@ -47,7 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{exercise.title} ({exercise.minutes} min)\n{exercise.goal}\n")
     print("\n".join(step_lines(exercise, 1, state.find(name))))
     print(f"\nThe whole text: {exercise.directory / 'text.md'}")
-    print("Look around: udplane lab status, udplane lab shell node1. Then: udplane lab check, udplane lab hint.")
+    udplane = called()
+    print(
+        f"Look around: {udplane} lab status, {udplane} lab shell node1. Then: {udplane} lab check, {udplane} lab hint."
+    )
     return 0
 
 

@@ -9,7 +9,7 @@ from dataplane.errors import UsageError
 from dataplane.lab import keep, raising, state
 from dataplane.lab.raising import Request
 from dataplane.lab.topology_file import DEFAULT_TOPOLOGY, ready_made
-from dataplane.lab.verbs.common import add_lab, named, say
+from dataplane.lab.verbs.common import add_lab, called, named, say
 from dataplane.lab.verbs.status import describe
 
 HELP = "make a lab: two nodes and four pods, or what a topology says"
@@ -49,8 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     lab = state.option(name)
     pod = view.pods[0].name if view.pods else next(view.places()).name
     print(f"It stands after {time.monotonic() - start:.1f} s. Go on with:")
-    print(f"  udplane lab shell{lab} {pod}")
-    print(f"  udplane lab down{lab}")
+    print(f"  {called()} lab shell{lab} {pod}")
+    print(f"  {called()} lab down{lab}")
     if not request.stay and raising.goes_with_shell():
         print("It goes when this terminal is closed; with --stay it does not.")
     return 0
