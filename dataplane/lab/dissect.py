@@ -81,7 +81,8 @@ class Layer:
         return self.offset + self.length
 
 
-class Parsed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Parsed:
     """What a parser made of the beginning of some bytes. `length` covers the header with its options."""
 
     name: str
