@@ -3,7 +3,7 @@
 Where the kernel has netem, that does it. Many kernels have none, above all small ones; then this program stands between
 the wire's bridge and each of its ports, in the namespace of the wire:
 
-    node1 eth0 ---- port node1 === this program === tap0 ---- br0 ---- tap1 === this program === port node2 ---- eth0
+    node1 eth0 ---- port node1 === this program === tap3 ---- br0 ---- tap4 === this program === port node2 ---- eth0
 
 1. What a host sends comes in by its port (a packet socket) and goes on to the bridge at once (a TAP device).
 2. What the bridge sends towards a host waits in a queue until it is due, and then leaves by the port.
@@ -132,6 +132,11 @@ class Port:
         return os.write(self.tap, frame)
 
 
+def tap_of(port_index: int) -> str:
+    """The name of the TAP device that stands on the bridge in the place of the port with that number."""
+    return f"tap{port_index}"
+
+
 def forward(ports: list[Port]) -> None:
     """Do all of that until somebody ends this process."""
     poll = select.poll()
@@ -194,8 +199,13 @@ def main() -> int:
     impairment = Impairment(**json.loads(parameters))
     try:
         ports = [
-            Port(device, f"tap{number}", int(mtu), Fate(impairment, random.Random(f"{seed} {device}")))
-            for number, device in enumerate(devices)
+            Port(
+                device,
+                tap_of(socket.if_nametoindex(device)),
+                int(mtu),
+                Fate(impairment, random.Random(f"{seed} {device}")),
+            )
+            for device in devices
         ]
     except (OSError, LabError) as error:
         print(f"the wire cannot be impaired: {error}", flush=True)

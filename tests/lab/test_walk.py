@@ -60,4 +60,5 @@ def test_a_walk_ends_where_the_packet_was_dropped(routed_lab: Lab) -> None:
         run_lines(peer.netns.command(["nft", "-f", "-"]), ["delete table ip udpdrop"])
     assert walk.outcome.kind == "died"
     last = walk.steps_of("request")[-1]
-    assert (last.where, last.device) == ("node2", "eth0")
+    assert (last.where, last.place, last.say) == ("node2", "netfilter", "netfilter.drop_policy")
+    assert (walk.outcome.where, walk.outcome.verdict) == ("node2", "nft_drop")

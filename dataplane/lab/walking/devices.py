@@ -81,6 +81,8 @@ def _out_by_a_port(scene: Scene, step: Step, before: Sighting | None, sighting: 
     step.by = "bridge"
     entry = bridge.look_up(scene.view, step.where, sighting.device.master, step.args["mac"])
     step.say = f"{step.place}.{'bridged' if entry.device else 'flooded'}"
+    if sighting.device.key in scene.survey.impaired:
+        step.by, step.say = WIRE, "wire.impaired"
     step.args["bridge"] = sighting.device.master
     step.see = [bridge.see_entry(scene.looks, step.where, sighting.device.master, step.args["mac"])]
 

@@ -8,7 +8,7 @@ names of verdicts where the engine has one for it.
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,8 @@ def _in_bridge(scene: Scene, leg: str, last: Sighting, name: str) -> Found:
     """It came to a bridge and left by no port."""
     where, mac = last.device.where, last.layers[0]["to"]
     entry = bridge.look_up(scene.view, where, name, mac)
+    lossy = _lossy_port(scene, last, name, entry)
+    entry = replace(entry, device=lossy or entry.device)
     see = [bridge.see_entry(scene.looks, where, name, mac), scene.looks.run(where, "bridge link show")]
     down = _down_behind(scene, where, name, entry)
     place = "wire" if scene.place_of(last) == "wire" else "bridge"
@@ -157,10 +159,18 @@ def _in_bridge(scene: Scene, leg: str, last: Sighting, name: str) -> Found:
         step.place = scene.place_of(_at(last, down))
         see.append(scene.looks.run(down.where, f"ip -brief link show dev {down.name}"))
     else:
-        reason = "fdb_miss" if not entry.device else "bridge_drop"
+        reason = "fdb_miss" if not entry.device else "lost" if lossy else "bridge_drop"
         step = _step(scene, leg, last, place, reason, mac=mac, bridge=name)
+        step.say = "died.lost_by_wire" if lossy else step.say
     step.packet, step.by, step.see = last.packet, "bridge", see
     return [step], End(reason, step.args)
+
+
+def _lossy_port(scene: Scene, last: Sighting, name: str, entry: bridge.Entry) -> str:
+    """The port by which a frame had to leave, if its wire loses packets; for an unknown address any such port."""
+    where, impaired = last.device.where, scene.survey.impaired
+    ports = [d for d in scene.survey.of(where) if d.master == name and d.key != last.device.key and d.key in impaired]
+    return next((port.name for port in ports if entry.device in ("", port.name, impaired[port.key])), "")
 
 
 def _at(sighting: Sighting, device: Device) -> Sighting:

@@ -56,16 +56,30 @@ def forwarding(scene: Scene, leg: str, before: Sighting, after: Sighting) -> lis
     """A router: the route, one TTL less, and what netfilter did before and after."""
     where = before.device.where
     was, now = bare(before.packet), bare(after.packet)
+    steps = _translated(leg, where, before, after)
+    was = steps[0].packet.data if steps else was
     routed = headers(with_ttl(was, -1))
-    decision = scene.route(where, outermost(before.packet), before.device.name)
+    network = outermost(headers(was))
+    decision = scene.route(where, network, before.device.name)
     say = "route.forward" if decision.via else "route.forward.link"
-    args = {**decision.args, "where": where, "to": outermost(before.packet)["to"], "iif": before.device.name}
+    args = {**decision.args, "where": where, "to": network["to"], "iif": before.device.name}
     step = Step(leg, where, "route", routed, say, "route", args=args, see=decision.see)
     lowered = lowering(was, routed.data)
     step.checks = [Check("lower" if lowered["version"] == 4 else "lower6", True, lowered)]
     if routed.data[: len(was)] == now or not _same_ends(was, now):
         step.args["rewritten"] = not _same_ends(was, now)
-    return [step, *netfilter(scene, leg, where, [before.layers, routed.layers, after.layers], headers(now))]
+    forms = [before.layers, *([steps[0].packet.layers] if steps else []), routed.layers, after.layers]
+    return [*steps, step, *netfilter(scene, leg, where, forms, headers(now))]
+
+
+def _translated(leg: str, where: str, before: Sighting, after: Sighting) -> list[Step]:
+    """What was done to a packet's destination before it was routed: a masqueraded connection's answer gets its own."""
+    old, new = outermost(before.packet), outermost(after.packet)
+    if old["to"] == new["to"] or old["from"] != new["from"]:
+        return []
+    packet = headers(with_ttl(bare(after.packet), +1))
+    args = {"where": where, "was": old["to"], "now": new["to"]}
+    return [Step(leg, where, "netfilter", packet, "netfilter.back", "netfilter", args=args)]
 
 
 def _same_ends(was: bytes, now: bytes) -> bool:

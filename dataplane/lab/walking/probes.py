@@ -137,12 +137,13 @@ class IcmpProbe:
 
     def matches(self) -> list[str]:
         """Conditions of nft(8)."""
-        identifier = self._pinger.identifier
         types = (
             ("icmp", "destination-unreachable, time-exceeded, parameter-problem"),
             ("icmpv6", "destination-unreachable, packet-too-big, time-exceeded"),
         )
-        return [f"{name} id {identifier}" for name, _ in types] + [f"{n} type {{ {errors} }}" for n, errors in types]
+        # By the nonce, behind 8 bytes of ICMP: a masquerade gives a request another identifier.
+        nonce = [f"meta l4proto {name} @th,64,64 0x{self.nonce.hex()}" for name in ("icmp", "ipv6-icmp")]
+        return nonce + [f"{name} type {{ {errors} }}" for name, errors in types]
 
     def send(self) -> Sent:
         """Send the request, and wait for the answer."""

@@ -88,6 +88,7 @@ def record(view: LabView, ask: Ask) -> Recording:
         tracer.collect()
         scene.survey = survey(view)
         scene.refused = bool(sent.refused) and not sent.answered
+        scene.answered = sent.answered
         walk = _Walker(scene, sent, ask, before).walk()
     return Recording(lab_document(view), scene.looks.see, [walk])
 

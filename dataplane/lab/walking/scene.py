@@ -36,6 +36,8 @@ class Scene:
     """Counters that have moved."""
     refused: bool = False
     """Whether the packet's destination said that no program listens there."""
+    answered: bool = False
+    """Whether the sender has its answer."""
     _engines: dict[str, EngineOf] = field(default_factory=dict)
 
     def engine(self, where: str) -> EngineOf:

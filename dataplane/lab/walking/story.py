@@ -11,6 +11,7 @@ from dataplane.lab.walking.probes import ERROR
 from dataplane.lab.walking.scene import Scene, headers, inner, payload
 from dataplane.lab.walking.sightings import Sighting
 from dataplane.lab.walking.sockets import see_socket
+from dataplane.lab.walking.way import Loop, fold
 
 
 class Teller:
@@ -25,13 +26,17 @@ class Teller:
 
     def tell(self) -> None:
         """Make all steps; `steps` and `end` have them."""
-        way = self._way
+        way, loops = fold(self._way)
         if way:
             self.steps += self._beginning(way[0])
             self.steps.append(self._seen(None, way[0]))
-            for before, after in pairwise(way):
-                self.steps += inside.between(self._scene, self._leg.id, before, after)
-                self.steps.append(self._seen(before, after))
+            for number, (before, after) in enumerate(pairwise(way), 1):
+                last = before
+                if number in loops:
+                    last = loops[number].skipped[-1]
+                    self.steps.append(self._looped(loops[number], before))
+                self.steps += inside.between(self._scene, self._leg.id, last, after)
+                self.steps.append(self._seen(last, after))
             self._finish(way[-1])
         for before_step, step in pairwise(self.steps):
             step.changed, step.added, step.removed = compare(before_step.packet, step.packet)
@@ -64,6 +69,14 @@ class Teller:
         step.counters = self._scene.counters(where, "udplane.events.icmp_sent") if by_engine else []
         return [step]
 
+    def _looped(self, loop: Loop, before: Sighting) -> Step:
+        """Turns that are not told: one step for all, with the packet as it was at the end of them."""
+        last = loop.skipped[-1]
+        step = Step(self._leg.id, last.device.where, self._scene.place_of(last), last.packet, "loop", "wire")
+        step.args = {"turns": loop.turns, "by": loop.devices, "before": before.ttl, "after": last.ttl}
+        step.time_us = round((last.time_ns - self._start_ns) / 1000, 1)
+        return step
+
     def _seen(self, before: Sighting | None, sighting: Sighting) -> Step:
         """The packet at a device."""
         step = devices.seen(self._scene, self._leg.id, before, sighting)
@@ -75,10 +88,14 @@ class Teller:
         """The program that gets it, or why nobody does."""
         scene, where = self._scene, last.device.where
         network = last.network
-        wanted = not last.outgoing and not last.encapsulated and scene.survey.owner(network["to"]) == where
+        # A masquerading router has the address of its clients' packets, and still passes answers on.
+        home = scene.source.name if self._leg.kind in ("reply", ERROR) else scene.survey.owner(network["to"])
+        wanted = not last.outgoing and not last.encapsulated and home == where
         if not wanted:
             steps, self.end = ends.find(scene, self._leg.id, last)
             self.steps += steps
+            if self.end.verdict == "lost" and scene.answered and self._leg.id in ("request", "reply"):
+                self.end.verdict, steps[-1].say = "unseen", "died.unseen"
         else:
             steps, self.end = ends.at_destination(scene, self._leg.id, last)
             self.steps += steps

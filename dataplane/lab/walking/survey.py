@@ -6,11 +6,12 @@ import contextlib
 import json
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dataplane.lab.impairment import tap_of
 from dataplane.lab.netns import LabError, Namespace
-from dataplane.lab.view import LabView, Place, PodPlace, SegmentPlace
+from dataplane.lab.view import LabView, Place, SegmentPlace
 
 Key = tuple[str, str]
 """Name of a place and of a device there."""
@@ -43,6 +44,16 @@ class Device:
         """`tun` or `vxlan` for the device of an overlay, else empty."""
         return self.kind if self.kind in ("tun", "vxlan") else ""
 
+    @property
+    def index(self) -> int:
+        """Its number in its namespace."""
+        return int(self.link.get("ifindex", 0))
+
+    @property
+    def peer_index(self) -> int:
+        """The number of the other end of a veth pair, in that one's namespace."""
+        return int(self.link.get("link_index", -1))
+
 
 @dataclass(slots=True)
 class Survey:
@@ -52,6 +63,8 @@ class Survey:
     devices: dict[Key, Device] = field(default_factory=dict)
     wires: dict[Key, Key] = field(default_factory=dict)
     """The other end of each wire."""
+    impaired: dict[Key, str] = field(default_factory=dict)
+    """Ports of a wire that delays or loses packets -> the bridge's device towards it: itself where netem does that."""
 
     def of(self, where: str) -> Iterator[Device]:
         """The devices of a place."""
@@ -93,11 +106,26 @@ def survey(view: LabView) -> Survey:
             device = _device(place, link)
             if device.name != "lo":
                 found.devices[device.key] = device
-    for one, other in _wires(view):
-        if one in found.devices and other in found.devices:
-            found.wires[one], found.wires[other] = other, one
+    for segment in view.segments:
+        _see_through_impairments(found, segment)
+    for one, other in _wires(found):
+        found.wires[one.key], found.wires[other.key] = other.key, one.key
     _find_more_wires(found)
     return found
+
+
+def _see_through_impairments(found: Survey, segment: SegmentPlace) -> None:
+    """Where a program stands between a port and the bridge, the port counts as the bridge's: its TAP is no place."""
+    for name in segment.ports.values():
+        port = found.devices.get((segment.name, name))
+        if port is None:
+            continue
+        if port.link.get("qdisc") == "netem":
+            found.impaired[port.key] = name
+        tap = found.devices.pop((segment.name, tap_of(port.index)), None)
+        if tap is not None:
+            found.impaired[port.key] = tap.name
+            found.devices[port.key] = replace(port, master=tap.master)
 
 
 def _device(place: Place, link: dict[str, Any]) -> Device:
@@ -114,16 +142,18 @@ def _device(place: Place, link: dict[str, Any]) -> Device:
     )
 
 
-def _wires(view: LabView) -> Iterator[tuple[Key, Key]]:
-    """The wires that the lab's document tells of."""
-    for pod in view.pods:
-        if isinstance(pod, PodPlace) and pod.host_device:
-            yield (pod.name, pod.device), (pod.node, pod.host_device)
-    for segment in view.segments:
-        for member, port in segment.ports.items():
-            place = view.find(member)
-            if not isinstance(place, SegmentPlace):
-                yield (segment.name, port), (member, place.device)
+def _wires(found: Survey) -> Iterator[tuple[Device, Device]]:
+    """The wires that the lab's document tells of: it knows whom a port leads to, the kernel to which of its devices."""
+    for pod in found.view.pods:
+        one, other = found.devices.get((pod.name, pod.device)), found.devices.get((pod.node, pod.host_device))
+        if one is not None and other is not None and one.peer_index == other.index:
+            yield one, other
+    for segment in found.view.segments:
+        for member, name in segment.ports.items():
+            port = found.devices.get((segment.name, name))
+            for other in found.of(member) if port is not None else ():
+                if port is not None and (port.peer_index, port.index) == (other.index, other.peer_index):
+                    yield port, other
 
 
 def _find_more_wires(found: Survey) -> None:
@@ -138,5 +168,5 @@ def _find_more_wires(found: Survey) -> None:
     for device in loose:
         there = spaces[device.where].get(int(device.link.get("link_netnsid", -1)), "")
         for other in loose:
-            if other.where == there and other.link.get("ifindex") == device.link.get("link_index"):
+            if other.where == there and other.index == device.peer_index:
                 found.wires[device.key] = other.key

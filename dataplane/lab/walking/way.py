@@ -9,9 +9,13 @@ the earliest copy that is left is the next one: the machine has one clock.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from dataplane.lab.walking.sightings import Sighting
 from dataplane.lab.walking.survey import Survey
+
+TOLD = 3
+"""Turns of a loop that are told one by one."""
 
 
 def follow(survey: Survey, sightings: Sequence[Sighting]) -> list[Sighting]:
@@ -28,6 +32,40 @@ def follow(survey: Survey, sightings: Sequence[Sighting]) -> list[Sighting]:
         left.remove(following)
         way.append(following)
     return way
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Turns of a packet on one and the same way that are not told one by one."""
+
+    turns: int
+    skipped: Sequence[Sighting]
+    """The sightings in them."""
+
+    @property
+    def devices(self) -> list[str]:
+        """The places that each turn comes by, in order."""
+        places = [sighting.device.where for sighting in self.skipped[: len(self.skipped) // self.turns]]
+        return [where for number, where in enumerate(places) if number == 0 or places[number - 1] != where]
+
+
+def fold(way: Sequence[Sighting]) -> tuple[list[Sighting], dict[int, Loop]]:
+    """A way with only the first and the last turn of a loop in it, and what was left out before which of its sightings.
+
+    A turn is the same devices in the same order as before. Up to `TOLD` turns are told in full.
+    """
+    points = [(sighting.device.key, sighting.outgoing, sighting.encapsulated) for sighting in way]
+    for start, point in enumerate(points):
+        if point not in points[start + 1 :]:
+            continue
+        length = points.index(point, start + 1) - start
+        turns = 1
+        while points[start + turns * length : start + (turns + 1) * length] == points[start : start + length]:
+            turns += 1
+        if turns > TOLD:
+            first, last = start + length, start + (turns - 1) * length
+            return [*way[:first], *way[last:]], {first: Loop(turns - 2, way[first:last])}
+    return list(way), {}
 
 
 def attempts(sightings: Sequence[Sighting]) -> list[list[Sighting]]:
