@@ -154,6 +154,14 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class PatientEngine(Protocol):
+    """An engine that may wait for somebody in the middle of a batch."""
+
+    def interrupt(self) -> None:
+        """Wait no more, for good: the rest of the batch is decided about at once. Called by another thread."""
+
+
+@runtime_checkable
 class LoopEngine(Protocol):
     """An engine with a packet loop of its own, which works on file descriptors."""
 

@@ -149,6 +149,7 @@ class OwnEngine(BatchEngine):
         super().__init__(config)
         self._one = OneByOne(file)
         self._said = ""
+        self._interrupted = False
 
     def encapsulate(self, batch: PacketBatch, now_ns: int) -> None:
         """Decide about packets read from the TUN."""
@@ -174,8 +175,14 @@ class OwnEngine(BatchEngine):
             else:
                 self._drop(batch, i, result, Verdict.WRITE_FAILED, now_ns)
 
+    def interrupt(self) -> None:
+        """Ask the file's class no more: a batch may have many packets, and each of them a whole second of time."""
+        self._interrupted = True
+
     def _ask(self, question: Callable[[], Any]) -> Any:
         """The answer of the file's class; None where it has failed, which is said once for each failure."""
+        if self._interrupted:
+            return None
         try:
             self._one.renew()
             return question()

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
-from dataplane.engines.contract import Engine, LoopEngine
+from dataplane.engines.contract import Engine, LoopEngine, PatientEngine
 from dataplane.errors import NodeError
 from dataplane.forwarding.udp import Destination
 from dataplane.packets.batch import MAX_PACKET, PacketBatch
@@ -167,6 +167,8 @@ class Forwarder:
     def stop(self) -> None:
         """Stop, and wait until the worker has let go of the two ends."""
         self._stopping = True
+        if isinstance(self._engine, PatientEngine):
+            self._engine.interrupt()
         os.eventfd_write(self._wake_fd, 1)
         if self._thread.is_alive():
             self._thread.join()

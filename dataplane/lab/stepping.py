@@ -5,8 +5,9 @@ The node listens on `step.sock` in its run directory, for one stepper at a time:
     node -> stepper     a line of JSON for each step: step, ok, args, packet (hex), way
     stepper -> node     a line for each of these: `step` goes on to the next one, `packet` to the next packet's first
 
-The forwarding worker waits for the answer only while a stepper is connected: when it goes away, or says nothing for
-`PATIENCE` seconds, the node goes on by itself. Nobody connected costs nothing but the look whether somebody is.
+The forwarding worker waits for the answer only while a stepper is connected. It goes on by itself when the stepper goes
+away or says nothing for `PATIENCE` seconds, and when the node is told to end. Nobody connected costs nothing but the
+look whether somebody is.
 """
 
 from __future__ import annotations
@@ -43,11 +44,20 @@ class Steps:
         self._stepper: socket.socket | None = None
         self._skipping = False
         """Whether the stepper wants to hear of the next packet only."""
+        self._interrupted = False
+
+    def interrupt(self, *, interrupted: bool = True) -> None:
+        """Hold no packet any more, and let go of the one that is held. Any thread may call it."""
+        self._interrupted = interrupted
+        stepper = self._stepper
+        if interrupted and stepper is not None:
+            with contextlib.suppress(OSError):  # it has gone by itself
+                stepper.shutdown(socket.SHUT_RDWR)
 
     def tell(self, seen: Seen) -> None:
         """Tell of a step and wait until the stepper says to go on. Returns at once where there is none."""
         self._greet()
-        if self._stepper is None or (self._skipping and seen.step != "read"):
+        if self._interrupted or self._stepper is None or (self._skipping and seen.step != "read"):
             return
         document = {"step": seen.step, "ok": seen.ok, "args": seen.args, "packet": seen.packet.hex()}
         try:
@@ -91,12 +101,25 @@ _steps: Steps | None = None
 """Of this process, whatever engines it makes one after the other."""
 
 
-def create(config: EngineConfig) -> WatchedEngine:
+class SteppedEngine(WatchedEngine):
+    """The python engine that waits for a stepper."""
+
+    def __init__(self, config: EngineConfig, steps: Steps) -> None:
+        super().__init__(config, steps.tell)
+        self._steps = steps
+        steps.interrupt(interrupted=False)
+
+    def interrupt(self) -> None:
+        """Wait for the stepper no more."""
+        self._steps.interrupt()
+
+
+def create(config: EngineConfig) -> SteppedEngine:
     """Make the engine."""
     global _steps
     if _steps is None:
         _steps = Steps(_run_directory() / SOCKET)
-    return WatchedEngine(config, _steps.tell)
+    return SteppedEngine(config, _steps)
 
 
 def _run_directory() -> Path:

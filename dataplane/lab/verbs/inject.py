@@ -54,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     if len(sends) > 1:
         print(f"{len(sends)} packets in all")
     for move in moves:
-        print(f"  {move.node:10}{move.direction:7}+{move.by:<4}{move.description} ({move.name})")
+        direction, name, words = counters.description(move)
+        print(f"  {move.where:10}{direction:7}+{move.after - move.before:<4}{words} ({name})")
     if not moves:
         print("  no counter of a node moved: it met no udplane on its way")
     return 0

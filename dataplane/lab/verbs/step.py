@@ -1,6 +1,7 @@
 """`udplane lab step`: go through a node's engine step by step."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -43,18 +44,21 @@ def run(arguments: argparse.Namespace) -> int:
         for document in _documents(lines):
             packets += document.get("step") == "read"
             if arguments.packets and packets > arguments.packets:
-                break
+                return 0
             print("\n".join(step_lines(document)), flush=True)
             word = "step" if arguments.going else _ask()
             if not word:
-                break
-            connection.sendall(f"{word}\n".encode())
+                return 0
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the next line says that it has gone
+                connection.sendall(f"{word}\n".encode())
+    print(f"{node.name} steps no more: it has ended, or somebody else steps it")
     return 0
 
 
 def _documents(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        yield json.loads(line)
+    with contextlib.suppress(ConnectionResetError):
+        for line in lines:
+            yield json.loads(line)
 
 
 def _ask() -> str:

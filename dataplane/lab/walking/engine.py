@@ -17,11 +17,10 @@ from dataplane.backends.udp import IPV6_LEAST_MTU
 from dataplane.engines.contract import EngineConfig
 from dataplane.errors import UdplaneError
 from dataplane.lab.engine_steps import Seen, WatchedEngine
+from dataplane.lab.node_status import ask_status
 from dataplane.lab.recording import Check
 from dataplane.lab.view import NodePlace
-from dataplane.node.control import ControlClient
 from dataplane.node.document import StatusDocument
-from dataplane.node.run_directory import RunDirectory
 from dataplane.packets.batch import MAX_PACKET, PacketBatch
 from dataplane.packets.routes import Peer, RouteSnapshot, address_key
 from dataplane.packets.verdicts import Egress, Verdict
@@ -91,11 +90,6 @@ class EngineOf:
 def check_of(seen: Seen) -> Check:
     """A step as a check of a recording; where a sentence needs no checksum, the step has another name."""
     return Check("lower6" if seen.step == "lower" and seen.args["version"] == 6 else seen.step, seen.ok, seen.args)
-
-
-def ask_status(node: NodePlace) -> StatusDocument:
-    """What the node says about itself. Raises NodeError when it does not run."""
-    return ControlClient(RunDirectory(node.run_dir).control_socket).status()
 
 
 def _config(status: StatusDocument) -> EngineConfig:

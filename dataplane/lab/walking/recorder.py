@@ -11,12 +11,13 @@ from typing import Any
 
 from dataplane.addresses import Address
 from dataplane.forwarding.udp import DEFAULT_PORT
+from dataplane.lab import counters
 from dataplane.lab.dissect import VXLAN_PORTS
 from dataplane.lab.netns import LabError
 from dataplane.lab.recording import Leg, Outcome, Recording, Step, Walk
 from dataplane.lab.sniff import Sniffer, wait_for_time_stamps
 from dataplane.lab.view import LabView, Place
-from dataplane.lab.walking import counters, ends
+from dataplane.lab.walking import ends
 from dataplane.lab.walking.given import GivenProbe
 from dataplane.lab.walking.looks import Looks
 from dataplane.lab.walking.netfilter import Tracer

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from dataplane.errors import UdplaneError
+from dataplane.lab.node_status import ask_status
 from dataplane.lab.view import LabView, NodePlace, Place
-from dataplane.node.control import ControlClient
-from dataplane.node.run_directory import RunDirectory
 
 RECEIVED, SENT = 0, 8
 """Where the eight columns of each direction begin in /proc/net/dev: bytes, packets, errors, drops ..."""
@@ -51,7 +50,7 @@ def parse_devices(text: str) -> dict[str, dict[str, int]]:
 def node_counters(node: NodePlace) -> dict[str, Any] | None:
     """What the node's udplane has counted; None where none answers or none is in the way of packets."""
     try:
-        counters = ControlClient(RunDirectory(node.run_dir).control_socket).status()["counters"]
+        counters = ask_status(node)["counters"]
     except (UdplaneError, OSError):
         return None
     return dict(counters) if counters else None

@@ -70,6 +70,21 @@ def test_a_stepper_holds_the_node_and_lets_it_go(
         wait_until(lambda: ping(pod.netns, peer.address(4), timeout=0.5)[0] is not None, "the node to go on")
 
 
+def test_a_node_ends_while_a_stepper_holds_a_packet(
+    tun_device: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(INSIDE, "test")
+    with overlay_with(Path(stepping.__file__), tmp_path) as (lab, overlay):
+        pod, peer = (node.pods[0] for node in lab.nodes)
+        process = overlay.daemons[0].process
+        with stepping.connect(overlay.daemons[0].directory / "run") as stepper, stepper.makefile("r") as lines:
+            assert ping(pod.netns, peer.address(4), timeout=0.2) == [None]
+            assert json.loads(lines.readline())["step"] == "read"
+            process.terminate()
+            assert process.wait(timeout=60) == 0  # `PATIENCE` is ten times as long
+            assert lines.readline() == ""
+
+
 def test_an_engine_from_a_file_is_for_labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "mine.py"
     file.write_text(RIGHT)

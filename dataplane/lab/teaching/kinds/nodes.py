@@ -9,19 +9,18 @@ from typing import Any
 
 from dataplane.errors import NodeError
 from dataplane.lab.netns import LabError
+from dataplane.lab.node_status import ask_status
 from dataplane.lab.strict_toml import Section
 from dataplane.lab.teaching.kinds.base import Kind, Result, Room, Values, shortened
 from dataplane.lab.view import LabView
-from dataplane.node.control import ControlClient
-from dataplane.node.run_directory import RunDirectory
 
 STEP = re.compile(r"([a-z0-9_]+)|\[(\d+)\]")
 
 
-def node_status(view: LabView, name: str) -> Mapping[str, Any]:
+def _status_of(view: LabView, name: str) -> Mapping[str, Any]:
     """The status of a node's udplane. Raises LabError when it does not answer."""
     try:
-        return ControlClient(RunDirectory(view.node(name).run_dir).control_socket).status()
+        return ask_status(view.node(name))
     except NodeError as error:
         raise LabError(f"the udplane of {name} does not answer: {error}") from error
 
@@ -31,7 +30,7 @@ def counters(view: LabView) -> dict[str, int]:
     found = {}
     for node in view.nodes:
         try:
-            status = node_status(view, node.name)
+            status = _status_of(view, node.name)
         except LabError:
             continue
         for name, number in _numbers(status.get("counters") or {}):
@@ -49,7 +48,7 @@ def _numbers(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 
 def _status(room: Room, values: Values) -> Result:
     """A value of the status document."""
-    got: Any = node_status(room.view, values["node"])
+    got: Any = _status_of(room.view, values["node"])
     for name, number in STEP.findall(values["key"]):
         try:
             got = got[name] if name else got[int(number)]
