@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dataplane.engines.own import Node, OneByOne, OwnError, Peer
 from dataplane.lab import golden_packets
@@ -45,8 +46,25 @@ class Result:
     got: str = ""
     rule: str = ""
     """In words, what the difference belongs to."""
+    key: str = ""
+    """The same as a key: of RULES, or the name of the verdict that `rule` explains."""
     ranges: tuple[tuple[int, int], ...] = ()
     """Offset and length of bytes that differ."""
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "name": self.case.name,
+            "passed": self.passed,
+            "input": self.case.input,
+            "input_hex": self.case.input_hex,
+            "direction": self.case.direction,
+            "expected": self.expected,
+            "got": self.got,
+            "rule": self.rule,
+            "key": self.key,
+            "ranges": [list(item) for item in self.ranges],
+        }
 
 
 def cases() -> list[Case]:
@@ -78,26 +96,27 @@ def _judge(engine: OneByOne, case: Case) -> Result:
         else:
             result = engine.decapsulate(case.received, case.source, node)
     except OwnError as error:
-        rule = RULES["bounds"] if "IndexError" in str(error) or "struct.error" in str(error) else RULES["failed"]
-        return Result(case, False, case.verdict, str(error), rule)
+        key = "bounds" if "IndexError" in str(error) or "struct.error" in str(error) else "failed"
+        return Result(case, False, case.verdict, str(error), RULES[key], key)
     if isinstance(result, Verdict):
         return _dropped(case, result)
     data, peer = result if isinstance(result, tuple) else (result, case.next_hop)
     if case.expected_verdict != Verdict.FORWARDED:
-        return Result(case, False, case.verdict, "FORWARDED", _why(case.expected_verdict))
+        return Result(case, False, case.verdict, "FORWARDED", _why(case.expected_verdict), case.verdict)
     if data != case.left:
         ranges = tuple(differing(case.left, data, 0))
-        return Result(case, False, case.left.hex(), data.hex(), RULES[_rule(case, data)], ranges)
+        key = _rule(case, data)
+        return Result(case, False, case.left.hex(), data.hex(), RULES[key], key, ranges)
     if peer != case.next_hop:
-        return Result(case, False, f"peer {case.next_hop}", f"peer {peer}", RULES["peer"])
+        return Result(case, False, f"peer {case.next_hop}", f"peer {peer}", RULES["peer"], "peer")
     return Result(case, True)
 
 
 def _dropped(case: Case, verdict: Verdict) -> Result:
     if verdict == case.expected_verdict:
         return Result(case, True)
-    why = _why(verdict) if case.expected_verdict == Verdict.FORWARDED else _why(case.expected_verdict)
-    return Result(case, False, case.verdict, verdict.name, why)
+    told = verdict if case.expected_verdict == Verdict.FORWARDED else case.expected_verdict
+    return Result(case, False, case.verdict, verdict.name, _why(told), told.name)
 
 
 def _why(verdict: Verdict) -> str:

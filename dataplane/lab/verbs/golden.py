@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise LabError(str(error)) from error
     failed = [result for result in results if not result.passed]
     if arguments.json:
-        print(json.dumps([_document(result) for result in results], indent=1))
+        print(json.dumps([result.document() for result in results], indent=1))
         return 1 if failed else 0
     for number, result in enumerate(failed):
         print("\n".join(lines(result, with_bytes=number < SHOWN)))
@@ -77,14 +77,3 @@ def _rows(result: Result) -> list[str]:
             marks = "".join("^^ " if right[i : i + 1] != own[i : i + 1] else "   " for i in range(ROW)).rstrip()
             rows += [f"  {start:4} expected  {right.hex(' ')}", f"       got       {own.hex(' ')}", f"{'':17}{marks}"]
     return rows
-
-
-def _document(result: Result) -> dict[str, object]:
-    return {
-        "name": result.case.name,
-        "passed": result.passed,
-        "expected": result.expected,
-        "got": result.got,
-        "rule": result.rule,
-        "ranges": [list(item) for item in result.ranges],
-    }

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from dataplane.lab import keep, recording_file, state
+from dataplane.lab import keep, state
 from dataplane.lab.teaching import classroom
 from dataplane.lab.teaching.exercise import Exercise, directories, find, load
 from dataplane.lab.teaching.progress import Progress
@@ -12,10 +12,6 @@ from dataplane.lab.teaching.words import overview, step_lines
 from dataplane.lab.verbs.common import add_lab, called, named, say
 
 HELP = "begin exercise N; without N, list the exercises"
-
-
-WALK = "walk.json"
-"""What an exercise brings to a page without a lab: a recorded walk, in its directory."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,9 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 def document(exercise: Exercise) -> dict[str, object]:
     """An exercise of the list, as JSON has it."""
     progress = Progress.of(exercise.directory.name)
-    walk = exercise.directory / WALK
-    recorded = {"walk": recording_file.load(walk).document()} if exercise.without_linux and walk.is_file() else {}
-    return recorded | {
+    return {
         "number": exercise.number,
         "name": exercise.name,
         "title": exercise.title,

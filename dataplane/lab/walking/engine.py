@@ -55,8 +55,8 @@ class EngineOf:
             self.trouble = str(error)
             return
         with contextlib.suppress(KeyError, TypeError, ValueError):
-            self._engine = WatchedEngine(_config(self.status), self._seen.append)
-            self._engine.set_routes(RouteSnapshot(_peers(self.status)))
+            self._engine = WatchedEngine(config_of(self.status), self._seen.append)
+            self._engine.set_routes(RouteSnapshot(peers_of(self.status)))
 
     @property
     def known(self) -> bool:
@@ -92,7 +92,8 @@ def check_of(seen: Seen) -> Check:
     return Check("lower6" if seen.step == "lower" and seen.args["version"] == 6 else seen.step, seen.ok, seen.args)
 
 
-def _config(status: StatusDocument) -> EngineConfig:
+def config_of(status: StatusDocument) -> EngineConfig:
+    """How the engine of that node was made. Raises ValueError where none moves packets."""
     backend, lease = status["backend"], status["lease"]
     if backend is None or backend.get("engine") is None:
         raise ValueError("no engine of this process moves packets")
@@ -115,7 +116,8 @@ def _command_line(pid: int) -> list[str]:
     return []
 
 
-def _peers(status: StatusDocument) -> Iterable[Peer]:
+def peers_of(status: StatusDocument) -> Iterable[Peer]:
+    """The peers that it knows a way to."""
     for number, peer in enumerate(status["peers"]):
         if peer["reachable"]:
             subnets = tuple(ip_network(text) for text in peer["subnets"])

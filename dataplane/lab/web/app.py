@@ -13,8 +13,12 @@
     DELETE /api/captures/N
     GET    /api/exercises               as `udplane lab start --json`
     POST   /api/exercises/N/VERB        check and hint; start, solve and reset, after which the server is another one
-    GET    /engine/...                  the textbook engine for Python in the page, and Pyodide if it is there
+    GET    /api/engines/NODE            packets to try its engine with
+    POST   /api/engines/NODE            a packet through all three engines: {"hex": "45...", "way": "encap"}
+    POST   /api/backends                the same ping by every backend of the lab
+    GET    /engine/...                  what judges an engine, for Python in the page, and Pyodide if it is there
     WS     /ws/terminals/PLACE          a shell there
+    WS     /ws/steps/NODE               its engine, step by step
 
 An error is `{"error": "one sentence"}`.
 """
@@ -40,10 +44,9 @@ from dataplane.errors import UdplaneError
 from dataplane.lab.netns import LabError
 from dataplane.lab.view import LabView
 from dataplane.lab.walking.recorder import lab_document
-from dataplane.lab.web import assets, outside, shells
+from dataplane.lab.web import assets, backends, compare, outside, samples, shells, steps, without_linux
 from dataplane.lab.web.captures import Captures
 from dataplane.lab.web.engine import Engine
-from dataplane.lab.web.export import exercises_without_linux
 from dataplane.lab.web.guard import MAX_BODY, TooLargeError
 from dataplane.lab.web.live import snapshot
 from dataplane.lab.web.tasks import Tasks, wish
@@ -85,7 +88,7 @@ class Page:
         if self.directory is not None:
             lab = lab_document(self.view())
         else:
-            exercises = exercises_without_linux()
+            exercises = without_linux.exercises()
         shown = {"lab": lab, "recording": self.recording, "engine": self.engine.description(), "note": self.note}
         return {**shown, "exercises": exercises, "words": assets.words()}
 
@@ -185,6 +188,32 @@ class Page:
         self.leave()
         return JSONResponse({"again": True})
 
+    # ---- engines
+
+    async def engines(self, request: Request) -> Response:
+        """Packets to try the engine of a node with; or what all three engines make of one."""
+        name = request.path_params["node"]
+        if request.method == "POST":
+            asked = compare.question(await _body(request))
+            return JSONResponse(await run_in_threadpool(lambda: compare.compare(self.view().node(name), asked)))
+        view = await run_in_threadpool(self.view)
+        return JSONResponse({"samples": samples.samples(view, view.node(name))})
+
+    async def backends(self, _: Request) -> Response:
+        """The same ping by every backend of the lab."""
+        return JSONResponse(await run_in_threadpool(lambda: backends.side_by_side(self.view())))
+
+    async def steps(self, socket: WebSocket) -> None:
+        """The engine of a node, step by step."""
+        await socket.accept()
+        try:
+            node = await run_in_threadpool(lambda: self.view().node(socket.path_params["node"]))
+        except UdplaneError as error:
+            await socket.send_json({"error": str(error)})
+            await socket.close()
+            return
+        await steps.serve(socket, node)
+
     async def terminal(self, socket: WebSocket) -> None:
         """A shell at a place."""
         await socket.accept()
@@ -230,7 +259,10 @@ class Page:
                 Route("/api/captures/{number:int}", _guarded(self.capture), methods=["GET", "DELETE"]),
                 Route("/api/exercises", _guarded(self.exercises)),
                 Route("/api/exercises/{number}/{verb}", _guarded(self.exercise), methods=["POST"]),
+                Route("/api/engines/{node}", _guarded(self.engines), methods=["GET", "POST"]),
+                Route("/api/backends", _guarded(self.backends), methods=["POST"]),
                 WebSocketRoute("/ws/terminals/{place}", self.terminal),
+                WebSocketRoute("/ws/steps/{node}", self.steps),
             ],
             lifespan=self.lifespan,
         )

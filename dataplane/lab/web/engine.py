@@ -1,4 +1,4 @@
-"""The textbook engine for a page: its modules as they are in a zip, golden packets, and Pyodide to run them.
+"""The judge of an engine of one's own for a page: its modules as they are in a zip, and Pyodide to run them.
 
 Pyodide is CPython for browsers. It is a download of its own, far larger than the rest of udplane, so a page works
 without it, and says how to get it.
@@ -6,7 +6,6 @@ without it, and says how to get it.
 
 import ast
 import io
-import json
 import zipfile
 from collections.abc import Iterator
 from functools import cache, cached_property
@@ -18,10 +17,11 @@ from dataplane.lab.netns import LabError
 
 PACKAGE = Path(dataplane.__file__).parent
 
-ENTRIES = ("dataplane.engines.python", "dataplane.lab.web.judge")
-"""What is imported in the page; with all that they import of dataplane."""
+ENTRIES = ("dataplane.lab.golden",)
+"""What is imported in the page; with all that it imports of dataplane."""
 
-GOLDEN = Path(__file__).with_name("golden.json")
+DATA = ("dataplane/lab/packets.toml",)
+"""What those modules read."""
 
 PYODIDE_FILES = {
     "pyodide.mjs": "text/javascript",
@@ -51,11 +51,9 @@ class Engine:
         return {"pyodide": self._pyodide is not None, "source": starter()}
 
     def file(self, path: str) -> tuple[bytes, str] | None:
-        """The bytes and media type of `udplane.zip`, `golden.json` or `pyodide/NAME`; None for anything else."""
+        """The bytes and media type of `udplane.zip` or `pyodide/NAME`; None for anything else."""
         if path == "udplane.zip":
             return self.zip, "application/zip"
-        if path == "golden.json":
-            return GOLDEN.read_bytes(), "application/json"
         name = path.removeprefix("pyodide/")
         if self._pyodide is None or name == path or name not in PYODIDE_FILES:
             return None
@@ -63,23 +61,23 @@ class Engine:
 
     @cached_property
     def zip(self) -> bytes:
-        """The engine's modules."""
+        """The modules, and the golden packets."""
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in sorted(module_files()):
+            for name in sorted([*module_files(), *DATA]):
                 archive.writestr(zipfile.ZipInfo(name, _EPOCH), (PACKAGE.parent / name).read_bytes())
         return buffer.getvalue()
 
     def names(self) -> Iterator[str]:
         """All paths that `file` knows."""
-        yield from ("udplane.zip", "golden.json")
+        yield "udplane.zip"
         if self._pyodide is not None:
             yield from (f"pyodide/{name}" for name in PYODIDE_FILES)
 
 
 def starter() -> str:
     """What a student begins with."""
-    return Path(__file__).with_name("static").joinpath("starter.py.txt").read_text(encoding="utf-8")
+    return (PACKAGE / "lab/engine_template.txt").read_text(encoding="utf-8")
 
 
 @cache
@@ -117,9 +115,3 @@ def _imports(file: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("dataplane"))
-
-
-def golden_cases() -> list[dict[str, Any]]:
-    """The golden packets that a student's engine is judged by."""
-    document: list[dict[str, Any]] = json.loads(GOLDEN.read_bytes())
-    return document

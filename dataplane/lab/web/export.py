@@ -1,17 +1,15 @@
 """A recording as a page on disk: one file that opens offline, or a folder for any web server."""
 
-import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import dataplane
 from dataplane.lab import recording_file
 from dataplane.lab.netns import LabError
+from dataplane.lab.web import without_linux
 from dataplane.lab.web.assets import static_file, words
 from dataplane.lab.web.engine import Engine
-from dataplane.lab.web.outside import COMMAND
 from dataplane.lab.web.single import single_page
 
 WORKER = "engine/engine-worker.js"
@@ -32,20 +30,6 @@ def write_page(file: Path, recording: dict[str, Any] | None) -> None:
         raise LabError(f"cannot write {file}: {error.strerror}") from error
 
 
-def exercises_without_linux() -> list[dict[str, Any]]:
-    """The exercises that need no lab, as `udplane lab start --json` tells them; none where it tells nothing.
-
-    One may bring a recorded walk under the key `walk`.
-    """
-    command = [*COMMAND, "start", "--json"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    try:
-        found = json.loads(done.stdout)
-    except ValueError:
-        return []
-    return [one for one in found if isinstance(one, dict) and one.get("without_linux")]
-
-
 def write_folder(directory: Path, recording: dict[str, Any] | None, pyodide: Path | None) -> None:
     """Write the page as a folder that any web server can serve, with the engine, and Pyodide if it is there.
 
@@ -56,7 +40,7 @@ def write_folder(directory: Path, recording: dict[str, Any] | None, pyodide: Pat
         "words": words(),
         "recording": recording,
         "engine": {**engine.description(), "worker": WORKER},
-        "exercises": exercises_without_linux(),
+        "exercises": without_linux.exercises(),
     }
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -88,7 +88,7 @@ def test_a_teacher_adds_a_language_by_adding_a_file(tmp_path: Path) -> None:
 def test_a_folder_has_all_that_it_names(tmp_path: Path) -> None:
     export.write_folder(tmp_path / "made", export.read_recording(RECORDING), None)
     made = {file.relative_to(tmp_path / "made").as_posix() for file in (tmp_path / "made").rglob("*") if file.is_file()}
-    assert made == {"index.html", "engine/engine-worker.js", "engine/golden.json", "engine/udplane.zip"}
+    assert made == {"index.html", "engine/engine-worker.js", "engine/udplane.zip"}
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ def _answer(room: Room, values: Values) -> Result:
     given = room.answers.get(name)
     if given is None:
         return Result(False, f"no answer yet: udplane lab check --answer {name}=...")
-    said = _plain(given)
-    if said in {_plain(text) for text in values["is"]}:
+    said = plain(given)
+    if said in {plain(text) for text in values["is"]}:
         return Result(True, given, given)
-    hint = next((text for wrong, text in values["wrong"].items() if _plain(wrong) == said), "")
+    hint = next((text for wrong, text in values["wrong"].items() if plain(wrong) == said), "")
     return Result(False, given, "", hint)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """The text without what people write in different ways: blanks, capitals, 0x, quotes."""
     text = re.sub(r"\s+", " ", text.strip().strip("\"'`.").lower())
     return str(int(text, 16)) if re.fullmatch(r"0x[0-9a-f]+", text) else text

@@ -35,9 +35,9 @@ function fillIn(element, attributes, children) {
   return element;
 }
 
-// A sentence with `code` in it, as nodes.
+// A sentence with `code` and **words that matter** in it, as nodes.
 export function rich(text) {
-  return text.split(/`([^`]*)`/).map((part, i) => (i % 2 ? h("code", {}, part) : part));
+  return text.split(/(`[^`]*`|\*\*[^*`]+\*\*)/).map((part, i) => (i % 2 ? (part[0] === "`" ? h("code", {}, part.slice(1, -1)) : h("b", {}, part.slice(2, -2))) : part));
 }
 
 export function icon(path) {

@@ -1,18 +1,44 @@
-// Python beside the page: the textbook engine as it is, a student's engine, and the golden packets between them.
+// Python beside the page: golden packets judge a student's file, by the code that `udplane lab golden` runs.
 
 let python = null;
+
+const JUDGE = `
+import json
+from pathlib import Path
+from dataplane.engines.own import OwnError
+from dataplane.lab import golden
+from dataplane.lab.dissect import dissect
+
+def judged(source):
+    file = Path("/tmp/mine.py")
+    file.write_text(source)
+    try:
+        return json.dumps({"results": [shown(result) for result in golden.judge(file)]})
+    except OwnError as error:
+        return json.dumps({"error": str(error)})
+
+def shown(result):
+    document = result.document()
+    if result.ranges:
+        document["fields"] = list(differing_fields(result))
+    return document
+
+def differing_fields(result):
+    for layer in dissect(bytes.fromhex(result.expected), "ip"):
+        for field in layer.fields:
+            first = layer.offset + field.at // 8
+            last = layer.offset + (field.at + field.bits - 1) // 8
+            if any(at <= last and at + length > first for at, length in result.ranges):
+                yield f"{layer.name} {field.key}"
+`;
 
 async function start(base) {
   const { loadPyodide } = await import(`${base}pyodide/pyodide.mjs`);
   const made = await loadPyodide({ indexURL: `${base}pyodide/` });
-  const [archive, golden] = await Promise.all(["udplane.zip", "golden.json"].map(async (name) => {
-    const answer = await fetch(base + name);
-    if (!answer.ok) throw new Error(`${name}: ${answer.status}`);
-    return answer;
-  }));
-  made.unpackArchive(await archive.arrayBuffer(), "zip");
-  made.globals.set("golden", await golden.text());
-  made.runPython("import json\nfrom dataplane.lab.web.judge import judge\ncases = json.loads(golden)");
+  const answer = await fetch(`${base}udplane.zip`);
+  if (!answer.ok) throw new Error(`udplane.zip: ${answer.status}`);
+  made.unpackArchive(await answer.arrayBuffer(), "zip");
+  made.runPython(JUDGE);
   return made;
 }
 
@@ -21,7 +47,7 @@ onmessage = async ({ data }) => {
     python ??= await start(data.base);
     postMessage({ ready: true });
     python.globals.set("source", data.source);
-    postMessage(JSON.parse(python.runPython("json.dumps(judge(source, cases))")));
+    postMessage(JSON.parse(python.runPython("judged(source)")));
   } catch (error) {
     postMessage({ error: String(error.message ?? error).trim().split("\n").pop() });
   }

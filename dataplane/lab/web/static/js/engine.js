@@ -2,16 +2,19 @@
 // so that a loop without an end can be ended.
 
 import { $, download, h } from "./dom.js";
-import { t } from "./words.js";
+import { has, t } from "./words.js";
 
-const SECONDS = 20;
-const state = { source: "", starter: "", results: null, error: "", chosen: null, worker: null, ready: false, status: "", available: false, base: "engine/" };
+const SECONDS = 60;
+const COLUMNS = 20;
+const state = { source: "", starter: "", results: null, error: "", chosen: null, worker: null, status: "", available: false, base: "engine/", sets: [], set: "", waiting: [] };
 
-export function engineView(description) {
+// `sets`: parts of the golden packets by name, as the steps of an exercise ask for them.
+export function engineView(description, sets = []) {
   state.starter = description.source ?? "";
   state.available = Boolean(description.pyodide) && location.protocol.startsWith("http");
   state.worker_url = description.worker ?? "static/js/engine-worker.js";
   state.source ||= saved() ?? state.starter;
+  state.sets = sets;
   return { show, leave: () => {} };
 }
 
@@ -46,10 +49,27 @@ function show() {
   editor.addEventListener("keydown", (event) => editorKey(event, editor));
   count();
   const button = (name, act, kind = "") => h("button", { type: "button", class: kind, id: `engine-${name}`, onclick: act }, t(`ui.${name}`));
-  $("body").replaceChildren(h("section.controls.band", {}, button("judge", judge, "main"), button("halt", halt), button("restart", () => { editor.value = state.source = state.starter; keep(); count(); }), button("savefile", () => download("mine.py", state.source, "text/x-python")), h("span", { id: "enginestatus", role: "status" }, state.status)), h("section.panels.engine", {}, h("article.panel.editor", {}, numbers, editor), h("article.panel", { id: "golden", tabindex: -1 }), h("article.panel", { id: "wrong" })));
-  if (!state.available) say(t(location.protocol === "file:" ? "ui.enginedisk" : "ui.nopyodide"));
+  const again = () => {
+    editor.value = state.source = state.starter;
+    keep();
+    count();
+  };
+  const bar = [button("judge", judge, "main"), button("halt", halt), button("restart", again), button("savefile", () => download("mine.py", state.source, "text/x-python")), setPicker(), h("span", { id: "enginestatus", role: "status" }, state.status)];
+  $("body").replaceChildren(h("section.controls.band", {}, ...bar.filter(Boolean)), h("section.panels.engine", {}, h("article.panel.editor", {}, numbers, editor), h("article.panel", { id: "golden", tabindex: -1 }), h("article.panel", { id: "wrong" })));
+  if (!state.available) say(unavailable());
   $("engine-judge").disabled = !state.available;
   paint();
+}
+
+function setPicker() {
+  if (!state.sets.length) return null;
+  const pick = h("select", { id: "goldenset", "aria-label": t("ui.golden") }, h("option", { value: "" }, t("ui.allgolden")), ...state.sets.map((one) => h("option", { value: one.title, selected: one.title === state.set }, one.title)));
+  pick.addEventListener("change", () => {
+    state.set = pick.value;
+    state.chosen = null;
+    paint();
+  });
+  return pick;
 }
 
 function editorKey(event, editor) {
@@ -66,6 +86,10 @@ function editorKey(event, editor) {
   event.stopPropagation();
 }
 
+function unavailable() {
+  return t(location.protocol === "file:" ? "ui.enginedisk" : "ui.nopyodide");
+}
+
 function say(text) {
   state.status = text;
   if ($("enginestatus")) $("enginestatus").textContent = text;
@@ -76,16 +100,21 @@ function halt() {
   state.worker = null;
   clearTimeout(state.timer);
   say(t("ui.halted"));
+  answer({ error: t("ui.halted") });
 }
 
-function judge() {
-  if (!state.available) return;
-  const began = performance.now();
+function answer(data) {
+  for (const waits of state.waiting.splice(0)) waits(data);
+}
+
+// What the golden packets say of the text in the editor: {results} or {error}.
+export function golden() {
+  if (!state.available) return Promise.resolve({ error: unavailable() });
   if (!state.worker) {
     state.worker = new Worker(state.worker_url, { type: "module" });
     state.worker.onerror = (event) => {
-      say(t("bad.engine", { why: event.message ?? "" }));
       state.worker = null;
+      answer({ error: t("bad.engine", { why: event.message ?? "" }) });
     };
     say(t("ui.loading"));
   } else {
@@ -101,43 +130,56 @@ function judge() {
     clearTimeout(state.timer);
     state.error = data.error ?? "";
     state.results = data.results ?? null;
-    state.chosen = state.results?.findIndex((one) => !one.ok) ?? -1;
-    const passed = state.results?.filter((one) => one.ok).length ?? 0;
-    say(data.error ? data.error : t("ui.judged", { passed, n: state.results.length, ms: Math.round(performance.now() - began) }));
-    paint();
+    state.chosen = null;
+    answer(data);
   };
+  const asked = new Promise((done) => state.waiting.push(done));
   state.worker.postMessage({ source: state.source, base: new URL(state.base, document.baseURI).href });
+  return asked;
+}
+
+async function judge() {
+  if (!state.available) return;
+  const began = performance.now(), { error } = await golden();
+  const list = shown(), passed = list.filter((one) => one.passed).length;
+  say(error ?? t("ui.judged", { passed, n: list.length, ms: Math.round(performance.now() - began) }));
+  if ($("golden")) paint();
+}
+
+// The results of the chosen part.
+function shown() {
+  const set = state.sets.find((one) => one.title === state.set);
+  return (state.results ?? []).filter((one) => !set || set.cases.includes(one.name));
 }
 
 function paint() {
+  const list = shown();
+  if (state.chosen == null || !list.some((one) => one.name === state.chosen)) state.chosen = list.find((one) => !one.passed)?.name ?? null;
   if (state.error) $("golden").replaceChildren(h("p.verdict", {}, `✗ ${state.error}`));
   else if (!state.results) $("golden").replaceChildren(h("h3", {}, t("ui.golden")), h("p.note", {}, t("ui.goldenhint")));
-  else $("golden").replaceChildren(h("h3", {}, t("ui.golden")), h("ol.golden", {}, ...state.results.map((one, i) => h("li", {}, h("button", { type: "button", class: one.ok ? "passed" : "failed", "aria-pressed": String(i === state.chosen), onclick: () => { state.chosen = i; paint(); } }, `${one.ok ? "✓" : "✗"} ${one.name}`)))));
-  paintWrong(state.error ? null : state.results?.[state.chosen]);
+  else $("golden").replaceChildren(h("h3", {}, t("ui.golden")), h("ol.golden", {}, ...list.map((one) => h("li", {}, h("button", { type: "button", class: one.passed ? "passed" : "failed", "aria-pressed": String(one.name === state.chosen), onclick: () => { state.chosen = one.name; paint(); } }, `${one.passed ? "✓" : "✗"} ${one.name}`)))));
+  paintWrong(state.error ? null : list.find((one) => one.name === state.chosen));
+}
+
+function ruleOf(one) {
+  return has(`rule.${one.key}`) ? t(`rule.${one.key}`) : one.rule;
 }
 
 function paintWrong(one) {
   if (!one) return $("wrong").replaceChildren(h("p.note", {}, state.results ? t("ui.allpassed") : ""));
-  const content = [h("h3", {}, one.name)];
-  if (one.error) content.push(h("p.verdict", {}, one.error));
-  if (one.hint) content.push(h("p.lead", {}, t(`rule.${one.hint}`)));
-  for (const key of one.wrong ?? []) if (key !== "bytes") content.push(h("p", {}, `${t(`ui.${key}`)}: ${t("ui.expected")} `, h("b", {}, String(one.expected[key])), `, ${t("ui.got")} `, h("b.wrong", {}, String(one.got[key]))));
-  content.push(...bytesOf(one));
+  const content = [h("h3", {}, `${one.passed ? "✓" : "✗"} ${one.name}`), h("p.input", {}, h("code", {}, `${one.direction} ${one.input}`))];
+  if (one.rule) content.push(h("p.lead", {}, ruleOf(one)));
+  if (one.fields?.length) content.push(h("p", {}, `${t("ui.differs")}: `, h("b", {}, one.fields.join(", "))));
+  if (one.ranges.length) content.push(h("h4", {}, t("ui.expected")), rows(one.expected, one.ranges, "right"), h("h4", {}, t("ui.got")), rows(one.got, one.ranges, "wrong"));
+  else if (!one.passed) content.push(h("p", {}, `${t("ui.expected")}: `, h("b", {}, one.expected)), h("p", {}, `${t("ui.got")}: `, h("b.wrong", {}, one.got)), h("h4", {}, t("ui.input")), rows(one.input_hex, [], ""));
+  else content.push(h("h4", {}, t("ui.input")), rows(one.input_hex, [], ""));
   return $("wrong").replaceChildren(...content);
 }
 
-// Two byte grids, expected over got; a golden packet brings its dissection.
-function bytesOf(one) {
-  if (one.ok || !one.got) return [h("pre", {}, pairs(one.expected.bytes))];
-  return [h("h4", {}, t("ui.expected")), h("pre.hexes", {}, pairs(one.expected.bytes)), h("h4", {}, t("ui.got")), h("pre.hexes", {}, ...different(one.expected.bytes, one.got.bytes))];
+// Bytes in rows of an IPv4 header's length, each row with its offset; those in the ranges are marked.
+function rows(hex, ranges, kind) {
+  const bytes = hex.match(/../g) ?? [], marked = (i) => ranges.some(([at, length]) => i >= at && i < at + length);
+  const lines = [];
+  for (let at = 0; at < bytes.length; at += COLUMNS / 2) lines.push(h("span", {}, h("i", {}, String(at).padStart(4)), ...bytes.slice(at, at + COLUMNS / 2).flatMap((byte, k) => [" ", marked(at + k) ? h(`b.${kind}`, {}, byte) : byte])));
+  return h("pre.hexes", { tabindex: 0 }, ...lines);
 }
-
-function pairs(hex) {
-  return hex.match(/(..){1,20}/g)?.map((row) => row.match(/../g).join(" ")).join("\n") ?? "";
-}
-
-function different(right, mine) {
-  const bytes = mine.match(/../g) ?? [], good = right.match(/../g) ?? [];
-  return bytes.flatMap((byte, i) => [good[i] === byte ? byte : h("b.wrong", {}, byte), (i + 1) % 20 ? " " : "\n"]);
-}
-

@@ -3,6 +3,7 @@
 import { $, h, rich } from "./dom.js";
 import { get, post } from "./api.js";
 import { mapElement } from "./map.js";
+import { markdown } from "./markdown.js";
 import { t } from "./words.js";
 
 const state = { list: null, chosen: null, checked: null, at: 0, hints: [], answers: {}, busy: false, message: () => {}, locate: () => {} };
@@ -15,10 +16,6 @@ export function exercisesView(handlers) {
 
 async function show() {
   state.draw();
-  if (state.walked) {
-    showReading();
-    return;
-  }
   $("body").replaceChildren(h("section.controls.band", { id: "exercisebar" }), h("section.panels", {}, h("article.panel", { id: "goal", tabindex: -1 }), h("article.panel", { id: "checks" }), h("article.panel", { id: "hints" })));
   try {
     state.list ??= (await get("api/exercises")).exercises;
@@ -26,20 +23,6 @@ async function show() {
   } catch (error) {
     $("goal").replaceChildren(h("p.verdict", {}, error.message));
   }
-}
-
-// Without a lab: what there is to read, the walk that comes with an exercise, the editor for one's own engine.
-function showReading() {
-  $("body").replaceChildren(h("section.panels.two", {}, h("article.panel", { id: "goal", tabindex: -1 }), h("article.panel", { id: "hints" })));
-  paintReading();
-}
-
-function paintReading() {
-  const one = chosen();
-  paintGoal(one, paintReading);
-  const list = h("button", { type: "button", onclick: () => { state.chosen = null; paintReading(); } }, t("ui.allexercises"));
-  const walk = one?.walk ? h("button.main", { type: "button", onclick: () => state.walked(one.walk) }, t("ui.openwalk")) : "";
-  $("hints").replaceChildren(h("h3", {}, t("ui.nolab")), h("p", {}, rich(t("ui.nolabhint"))), one ? h("div.buttons", {}, walk, h("button", { type: "button", onclick: state.engine }, t("view.engine")), list) : "");
 }
 
 function chosen() {
@@ -57,36 +40,27 @@ function paint() {
   $("hints").replaceChildren(h("h3", {}, t("ui.hints")), ...state.hints.map((text, i) => h("details.ask", { open: i === state.hints.length - 1 }, h("summary", {}, t("ui.hintn", { n: i + 1 })), h("p", {}, rich(text)))), state.hints.length ? "" : h("p.note", {}, t("ui.nohints")));
 }
 
-function choose(number, then = paint) {
+function choose(number) {
   state.chosen = number || null;
   state.checked = null;
   state.hints = [];
-  then();
+  paint();
 }
 
 function mark(one) {
   return one.steps?.length && one.solved?.length === one.steps.length ? " ✓" : "";
 }
 
-function paintGoal(one, then = paint) {
+function paintGoal(one) {
   if (!one) {
-    const link = (item) => h("li", { value: item.number }, h("button.link", { type: "button", onclick: () => choose(String(item.number), then) }, item.title), ` ${t("ui.minutes", { n: item.minutes ?? "?" })}${mark(item)}`);
+    const link = (item) => h("li", { value: item.number }, h("button.link", { type: "button", onclick: () => choose(String(item.number)) }, item.title), ` ${t("ui.minutes", { n: item.minutes ?? "?" })}${mark(item)}`);
     $("goal").replaceChildren(h("h2", {}, t("view.exercises")), h("ol.exercises", {}, ...state.list.map(link)));
     return;
   }
   const solved = new Set(one.solved ?? []);
   const now = (one.steps ?? []).findIndex((_, i) => !solved.has(i + 1));
-  const step = (item, i) => h("li", { class: i === now ? "now" : "" }, h("b", {}, `${solved.has(i + 1) ? "✓ " : ""}${item.title}`), i === now || now < 0 ? h("p", {}, rich(item.text ?? "")) : "");
-  const text = (one.text ?? "").split(/\n{2,}/).filter((part) => !part.startsWith("# ")).map(paragraph);
-  $("goal").replaceChildren(h("h2", {}, `${one.number}  ${one.title}`), h("p.lead", {}, rich(one.goal ?? "")), h("p.note", {}, t("ui.minutes", { n: one.minutes })), h("ol.steps", {}, ...(one.steps ?? []).map(step)), h("div.text", {}, ...text));
-}
-
-// A part of the student's text, which is Markdown of the simplest kind.
-function paragraph(part) {
-  const lines = part.split("\n");
-  if (part.startsWith("```")) return h("pre.term", {}, lines.slice(1).filter((line) => !line.startsWith("```")).join("\n"));
-  if (part.startsWith("#")) return h("h3", {}, part.replace(/^#+ /, ""));
-  return h("p", {}, rich(lines.join(" ")));
+  const step = (item, i) => h("li", { class: i === now ? "now" : "" }, h("b", {}, `${solved.has(i + 1) ? "✓ " : ""}${item.title}`), i === now || now < 0 ? h("div", {}, ...markdown(item.text)) : "");
+  $("goal").replaceChildren(h("h2", {}, `${one.number}  ${one.title}`), h("p.lead", {}, rich(one.goal ?? "")), h("p.note", {}, t("ui.minutes", { n: one.minutes })), h("ol.steps", {}, ...(one.steps ?? []).map(step)), h("div.text", {}, ...markdown(one.text)));
 }
 
 async function act(verb) {

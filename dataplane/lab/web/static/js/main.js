@@ -2,11 +2,13 @@
 
 import { $, h, icon, radios } from "./dom.js";
 import { engineView } from "./engine.js";
+import { enginesKey, enginesView } from "./engines.js";
 import { exercisesView } from "./exercises.js";
 import { handout } from "./handout.js";
 import { liveView, toggleWholeLab } from "./live.js";
 import { clearStep, drawMap, mapElement, onMap, zoom } from "./map.js";
-import { onRun } from "./panels.js";
+import { onCompare, onRun } from "./panels.js";
+import { readingView } from "./reading.js";
 import { openTerminal, terminalDrawer, toggleDrawer } from "./terminal.js";
 import { act, currentWalk, fit, nextWalk, onChange, openRecording, showWalk, station, stop, toggleAnswer, toggleWhole, visit, walkFrame } from "./walk.js";
 import { language, languages, setLanguage, setLanguages, t } from "./words.js";
@@ -125,6 +127,7 @@ function keys(event) {
   if (event.key === "v") return nextView();
   if (event.key === "d") return setLook(LOOKS[(LOOKS.indexOf(document.documentElement.dataset.look) + 1) % LOOKS.length]);
   if (page.view === "lab" && event.key === "m") return toggleWholeLab();
+  if (page.view === "engines") return enginesKey(event);
   return page.view === "walk" ? walkKeys(event, target) : undefined;
 }
 
@@ -193,15 +196,22 @@ function reload(exercise) {
   location.reload();
 }
 
+// The golden packets that each step of an exercise asks for.
+function goldenSets() {
+  const steps = (boot.exercises ?? []).flatMap((one) => one.steps ?? []);
+  return steps.flatMap((step) => (step.checks ?? []).filter((check) => check.cases).map((check) => ({ title: step.title, cases: check.cases })));
+}
+
 function makeViews() {
   if (boot.lab) page.views.lab = liveView(boot.lab, { message, walked, terminal: openTerminal, follow: walked });
   if (boot.recording) {
     openRecording(boot.recording);
     page.views.walk = walkView();
   }
-  if (boot.exercises?.length) page.views.exercises = exercisesView({ list: boot.exercises, walked, engine: () => showView("engine"), draw: () => $("scroll").replaceChildren() });
+  if (boot.exercises?.length) page.views.exercises = readingView({ list: boot.exercises, walked, engine: () => showView("engine") });
   if (boot.lab) page.views.exercises = exercisesView({ message, draw: drawLab, chosen: new URLSearchParams(location.hash.slice(1)).get("exercise"), refresh: reload });
-  if (boot.engine) page.views.engine = engineView(boot.engine);
+  if (boot.lab) page.views.engines = enginesView(boot.lab, { message, draw: drawLab, terminal: openTerminal });
+  if (boot.engine) page.views.engine = engineView(boot.engine, goldenSets());
   page.view = boot.recording ? "walk" : Object.keys(page.views)[0];
 }
 
@@ -213,6 +223,7 @@ function main() {
   page.places = boot.lab ? [...(boot.lab.pods ?? []), ...boot.lab.nodes, ...(boot.lab.hosts ?? []), ...(boot.lab.segments ?? [])].map((one) => one.name) : [];
   if (location.search.includes("token=")) history.replaceState(null, "", location.pathname + location.hash);
   if (page.live) onRun((where, command) => openTerminal(where, command));
+  if (page.live) onCompare((packet) => showView("engines", { packet }));
   makeViews();
   onChange(address);
   document.addEventListener("keydown", keys);

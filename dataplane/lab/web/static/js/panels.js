@@ -6,11 +6,16 @@ import { isBad } from "./map.js";
 import { cellText, compare, fieldWords, hexes, layerName, layerShort, layersOf, shortName } from "./packet.js";
 import { checkText, has, number, origin, sentence, t, walkWords } from "./words.js";
 
-const panels = { picked: null, run: null };
+const panels = { picked: null, run: null, compare: null };
 
 // `run(where, command)`: types a command into a terminal; null where there are none.
 export function onRun(run) {
   panels.run = run;
+}
+
+// `compare(packet)`: sends a packet through all three engines; null where there is no lab.
+export function onCompare(compare_) {
+  panels.compare = compare_;
 }
 
 // ---- left: the decision
@@ -24,12 +29,24 @@ export function paintSay(walk, at, place) {
   if (step.verdict) content.push(h(isBad(step) ? "p.verdict" : "p.verdict.fine", {}, isBad(step) ? `✗ ${t("ui.dropped")}: ${(step.say.startsWith("died.") ? "" : walkWords(`died.${step.verdict}`, { ...step.args, where: step.at.where })) || step.verdict}` : `✓ ${t(`ui.${step.verdict}`)}`));
   content.push(h("p.who", {}, h("span.soft", {}, `${t("ui.who")}: `), h("b", {}, has(`by.${step.by}`) ? t(`by.${step.by}`) : step.by)));
   if (step.checks?.length) content.push(checksOf(step));
+  if (panels.compare && step.at.place === "engine" && earlierBytes(walk, at)) content.push(h("button.allthree", { type: "button", onclick: () => panels.compare(earlierBytes(walk, at)) }, t("ui.allthree")));
   // What is asked of the underlay is about a packet in a packet.
   const fits = !/^(underlay\.out|wire\.)/.test(step.say) || layersOf(step.packet).some((layer) => layer.outer);
   if (words.ask && fits) content.push(h("details.ask", {}, h("summary", {}, rich(words.ask)), h("p", {}, rich(words.answer))));
   $("say").replaceChildren(...content);
   const live = `${t("ui.step", { n: at + 1, total: walk.steps.length })}. ${place}. ${words.title}. ${words.text}`;
   $("live-region").textContent = live.replaceAll("`", "");
+}
+
+// What the engine of a step has got, as all three may get it: the packet out of the TUN, or a datagram's payload.
+function earlierBytes(walk, at) {
+  const earlier = walk.steps[at - 1], { where } = walk.steps[at].at;
+  if (!earlier || earlier.packet.gso) return null;
+  if (earlier.at.place === "tunnel") return { node: where, way: "encap", hex: earlier.packet.hex, sender: "" };
+  const layers = layersOf(earlier.packet), udp = layers.findIndex((layer) => layer.outer && layer.kind === "udp");
+  const payload = layers[udp + 1], source = layers[udp - 1]?.cells.find((cell) => cell.key === "src");
+  if (!payload || !source) return null;
+  return { node: where, way: "decap", hex: earlier.packet.hex.slice(2 * payload.off), sender: source.fields[0].text };
 }
 
 export function outcomeText(walk) {
