@@ -12,7 +12,7 @@ from typing import Any
 
 GROUPS = {
     "labs": ("up", "list", "status", "down"),
-    "inside": ("exec", "shell", "walk", "inject", "capture", "step", "web"),
+    "inside": ("exec", "shell", "walk", "inject", "capture", "transfer", "step", "web"),
     "exercises": ("golden", "start", "check", "hint", "solve", "reset", "report"),
 }
 """The verbs, in the order of the help."""

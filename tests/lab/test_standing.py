@@ -295,3 +295,12 @@ def test_a_node_that_was_killed_is_told_and_starts_again_by_its_command_line(sta
     )
     wait_until(lambda: pinged(standing, "pod1", "pod3") == "[60]", "pods to reach each other again")
     assert INSIDE not in os.environ
+
+
+def test_a_transfer_tells_how_much_arrived_and_how_fast(standing: Labs, view: LabView) -> None:
+    told = json.loads(standing.run("transfer", "pod1", "pod4", "--seconds", "0.2", "--json").stdout)
+    assert (told["from"], told["to"]) == ("pod1", "pod4")
+    assert told["bytes"] > 0 < told["gbits_per_second"]
+    assert "pod1 → pod2" in standing.run("transfer", "pod1", "pod2", "--seconds", "0.1", "--family", "6").stdout
+    assert "pod6 has no address" in standing.run("transfer", "pod1", "pod6", status=1).stderr
+    assert "no number of seconds" in standing.run("transfer", "pod1", "pod2", "--seconds", "1e9", status=2).stderr
