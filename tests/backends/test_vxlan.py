@@ -23,7 +23,6 @@ from tests.backends.conftest import (
     Start,
     added,
     knows_peers,
-    leave,
     look_after,
     make_backend,
     pods_reach_each_other,
@@ -31,9 +30,7 @@ from tests.backends.conftest import (
     routes,
     shown,
     take_up,
-    write_config,
 )
-from tests.waiting import wait_until
 
 CONFIG = {"Type": "vxlan"}
 
@@ -123,28 +120,6 @@ def test_pods_do_not_notice_that_the_daemon_is_killed_and_comes_back(overlay: Ov
     knows_peers(first, 1)
     assert all(pods_reach_each_other(overlay, version) for version in (4, 6))
     assert (shown(first.node.netns, "ip", "link", "show", "type", "vxlan"), routes(first.node.netns)) == before
-
-
-def test_leaving_takes_devices_and_the_peers_ways_away(overlay: Overlay) -> None:
-    first, second = overlay.daemons
-    said = leave(first)
-    for words in ("removed flannel.1", "removed flannel-v6.1", "gave back the lease"):
-        assert words in said
-    assert (macs(first.node), routes(first.node.netns)) == ({}, {})
-    wait_until(lambda: not routes(second.node.netns), "the peer has no route any more")
-    assert shown(second.node.netns, "ip", "neigh", "show", "dev", "flannel.1") == []
-
-
-def test_another_backend_at_the_next_start_clears_up(overlay: Overlay) -> None:
-    """Node 2 ran with vxlan until now; then the whole network changes to host-gw."""
-    second = overlay.daemons[1]
-    second.stop()
-    write_config(overlay, {"Type": "host-gw"})
-    config = str(overlay.directory / "net-conf.json")
-    second.node.netns.run([*second.command("config")[:1], "config", "set", config, "--store", overlay.store])
-    second = restart(overlay, 1)
-    assert macs(second.node) == {}
-    assert second.status()["backend"]["type"] == "host-gw"
 
 
 @pytest.mark.parametrize("version", [4, 6])

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from dataplane.lab.overlay import NETWORK_CONFIG, TUN, UDPLANE, Daemon, Overlay
+from dataplane.lab.overlay import NETWORK_CONFIG, TUN, Daemon, Overlay
 from dataplane.lab.ping import ping
 from dataplane.lab.topology import Lab
 from dataplane.node.document import StatusDocument
@@ -245,48 +245,3 @@ def test_status_answers_from_another_namespace_and_curl(node1: Daemon) -> None:
     command = ["curl", "-sS", "--unix-socket", "control.sock", "http://udplane/v1/status"]
     done = subprocess.run(command, cwd=run_dir, capture_output=True, check=True)
     assert json.loads(done.stdout)["pid"] == node1.process.pid
-
-
-def test_leaving_takes_everything_away(overlay: Overlay) -> None:
-    node = overlay.daemons[0]
-    done = udplane(node.node.netns, *node.command("leave")[1:])
-    assert done.returncode == 0
-    for words in ("stopped the node", "removed the firewall rules", f"removed {TUN}", "gave back the lease of 10.254."):
-        assert words in done.stdout
-    assert node.process.wait(5) == 0
-    assert "flannel" not in ruleset(node)
-    assert not any(link["ifname"] == TUN for link in ip_json(node, "link"))
-    assert not ip_json(node, "route", "show", NETWORK)
-    assert not node.subnet_file.exists()
-    assert not (node.directory / "run").exists()
-    wait_until(lambda: not overlay.daemons[1].status()["peers"], "the peer forgets the node")
-    again = udplane(node.node.netns, *node.command("leave")[1:])
-    assert (again.returncode, "nothing to do" in again.stdout) == (0, True)
-
-
-def test_leaving_works_when_no_node_runs(overlay: Overlay) -> None:
-    node = restart(overlay, 0)
-    node.process.send_signal(signal.SIGKILL)
-    node.process.wait()
-    elsewhere = subprocess.run([str(UDPLANE), *node.command("leave")[1:]], capture_output=True, text=True, check=False)
-    assert "ran in another network namespace" in complaint(elsewhere)
-    assert udplane(node.node.netns, *node.command("leave")[1:]).returncode == 0
-    assert "flannel" not in ruleset(node)
-    assert not node.subnet_file.exists()
-    assert not (node.directory / "run").exists()
-
-
-def test_leaving_without_the_store_cleans_the_host_and_can_be_repeated(overlay: Overlay) -> None:
-    node = restart(overlay, 0)
-    node.stop()
-    store = Path(overlay.store.removeprefix("sqlite:"))
-    hidden = store.with_suffix(".hidden")
-    store.rename(hidden)
-    store.mkdir()
-    try:
-        assert "the host is clean, but the lease of" in complaint(udplane(node.node.netns, *node.command("leave")[1:]))
-        assert not any(link["ifname"] == TUN for link in ip_json(node, "link"))
-    finally:
-        store.rmdir()
-        hidden.rename(store)
-    assert "gave back the lease" in udplane(node.node.netns, *node.command("leave")[1:]).stdout

@@ -86,19 +86,46 @@ def faults(base: Overlay) -> Faults:
     return Faults(base.directory)
 
 
-@pytest.fixture(scope="module")
-def pair(base: Overlay) -> Iterator[Pair]:
-    """Daemons with every offload, for the tests of a module."""
-    with without(base, (), *ALL_ON) as daemons:
-        yield Pair(daemons)
+class Shared:
+    """The daemons with every offload, which go on from test to test until one starts others in their place."""
+
+    def __init__(self, base: Overlay) -> None:
+        self._base = base
+        self._stack = ExitStack()
+        self._pair: Pair | None = None
+
+    def pair(self) -> Pair:
+        """Those daemons, started if they do not run."""
+        if self._pair is None:
+            self._pair = Pair(self._stack.enter_context(without(self._base, (), *ALL_ON)))
+        return self._pair
+
+    def end(self) -> None:
+        """Stop them. May be called again."""
+        self._pair = None
+        self._stack.close()
+
+
+@pytest.fixture(scope="package")
+def shared(base: Overlay) -> Iterator[Shared]:
+    shared = Shared(base)
+    yield shared
+    shared.end()
 
 
 @pytest.fixture
-def start(base: Overlay) -> Start:
+def pair(shared: Shared) -> Pair:
+    """Daemons with every offload."""
+    return shared.pair()
+
+
+@pytest.fixture
+def start(base: Overlay, shared: Shared) -> Start:
     """Start both daemons, without faults."""
 
     @contextmanager
     def started(*flags: str) -> Iterator[Pair]:
+        shared.end()
         with without(base, (), *flags) as daemons:
             yield Pair(daemons)
 
@@ -106,11 +133,12 @@ def start(base: Overlay) -> Start:
 
 
 @pytest.fixture
-def start_faulty(base: Overlay, faults: Faults) -> Start:
+def start_faulty(base: Overlay, shared: Shared, faults: Faults) -> Start:
     """Start both daemons so that they meet the faults."""
 
     @contextmanager
     def started(*flags: str) -> Iterator[Pair]:
+        shared.end()
         with ExitStack() as stack:
             with faults.within():
                 daemons = stack.enter_context(without(base, (), *(flags or ALL_ON)))
