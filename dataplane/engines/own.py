@@ -123,7 +123,7 @@ class OneByOne:
         try:
             with _Limit(self.file, SECONDS):
                 return getattr(self._engine, name)(*arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise OwnError(where(error, self.file, name)) from error
 
     def _bytes(self, name: str, value: Any) -> bytes:
@@ -281,7 +281,7 @@ def _module(file: Path) -> dict[str, Any]:
             exec(code, module)
     except SyntaxError as error:
         raise OwnError(f"{file.name}:{error.lineno}: {error.msg}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise OwnError(where(error, file, "")) from error
     return module
 
@@ -297,7 +297,7 @@ def _instance(file: Path) -> Any:
     try:
         with _Limit(file, SECONDS):
             return kind()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise OwnError(where(error, file, "Engine()")) from error
 
 

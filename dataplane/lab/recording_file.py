@@ -44,18 +44,25 @@ class _WrongError(Exception):
 
 def load(file: Path) -> Recording:
     """The recording in a file. Raises LabError of one line."""
-    try:
-        if file.stat().st_size > MAX_BYTES:
-            raise LabError(f"{file}: more than {MAX_BYTES >> 20} MiB are no recording of a walk")
-        data = file.read_bytes()
-    except OSError as error:
-        raise LabError(f"cannot read {file}: {error.strerror}") from error
+    data = read_at_most(file, MAX_BYTES, "a recording of a walk")
     try:
         return read(_parse(data))
     except _WrongError as error:
         raise LabError(f"{file}: {error}; `udplane lab walk FROM TO --save FILE` makes such a file") from None
     except RecursionError:
         raise LabError(f"{file}: nested too deeply to be a recording of a walk") from None
+
+
+def read_at_most(file: Path, most: int, what: str) -> bytes:
+    """What is in a file that somebody has named. Raises LabError when it is longer than `what` can be."""
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(most + 1)
+    except OSError as error:
+        raise LabError(f"cannot read {file}: {error.strerror}") from error
+    if len(data) > most:
+        raise LabError(f"{file}: more than {most} bytes are no {what.removeprefix('a ')}")
+    return data
 
 
 def save(recording: Recording, file: Path) -> None:

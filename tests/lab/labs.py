@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dataplane.lab.netns import NETNS_DIR
 from dataplane.lab.overlay import UDPLANE
 from dataplane.lab.view import LabView
@@ -157,3 +159,20 @@ def as_ordinary_user(directory: Path) -> list[str]:
     """What goes before a command line to run it as nobody, who may open the TUN device; root alone can have it so."""
     python = str(Path(sys.executable).resolve())
     return ["unshare", "--mount", "bash", "-euc", BECOME_ORDINARY, "ordinary", python, str(directory)]
+
+
+def of_ordinary_user(lab: Labs) -> Labs:
+    """Labs beside those of `lab`, but of an ordinary user. Skips the test where that cannot be."""
+    if os.geteuid() != 0 or "4294967295" not in Path("/proc/self/uid_map").read_text():
+        pytest.skip("only root of the machine can become an ordinary user; the whole suite runs as one already")
+    directory = lab.directory.parent / "home"
+    directory.mkdir()
+    os.chown(directory, ORDINARY_USER, ORDINARY_USER)
+    found = Labs(directory / "labs", as_ordinary_user(directory))
+    tried = subprocess.run([*found.prefix, str(UDPLANE), "--version"], capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        pytest.skip(f"an ordinary user cannot run this checkout: {tried.stderr.strip()[-100:]}")
+    namespaces = subprocess.run([*found.prefix, "unshare", "-Urn", "true"], capture_output=True, check=False)
+    if namespaces.returncode != 0:
+        pytest.skip("this kernel gives ordinary users no namespaces")
+    return found

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from dataplane.lab import state
-from dataplane.lab.overlay import UDPLANE
-from tests.lab.labs import Labs, as_ordinary_user, in_use, labs, namespaces_of
+from tests.lab.labs import Labs, in_use, labs, namespaces_of, of_ordinary_user
 from tests.waiting import wait_until
 
 ONE_NODE = '[nodes.node1]\npods = ["pod1"]\n'
@@ -208,19 +207,7 @@ def test_a_directory_that_others_can_write_is_not_used(lab: Labs) -> None:
 @pytest.fixture
 def ordinary(lab: Labs) -> Labs:
     """The same labs, but of an ordinary user."""
-    if os.geteuid() != 0 or "4294967295" not in Path("/proc/self/uid_map").read_text():
-        pytest.skip("only root of the machine can become an ordinary user; the whole suite runs as one already")
-    directory = lab.directory.parent / "home"
-    directory.mkdir()
-    os.chown(directory, 65534, 65534)
-    found = Labs(directory / "labs", as_ordinary_user(directory))
-    tried = subprocess.run([*found.prefix, str(UDPLANE), "--version"], capture_output=True, text=True, check=False)
-    if tried.returncode != 0:
-        pytest.skip(f"an ordinary user cannot run this checkout: {tried.stderr.strip()[-100:]}")
-    namespaces = subprocess.run([*found.prefix, "unshare", "-Urn", "true"], capture_output=True, check=False)
-    if namespaces.returncode != 0:
-        pytest.skip("this kernel gives ordinary users no namespaces")
-    return found
+    return of_ordinary_user(lab)
 
 
 def test_an_ordinary_user_has_labs_too(ordinary: Labs) -> None:

@@ -19,6 +19,7 @@ HELP = "follow one packet at every point of its way: walk pod1 pod4"
 PROTOCOLS = ("icmp", "tcp", "udp")
 MAX_SIZE = {"icmp": 65000, "udp": 65000, "tcp": 1 << 20}
 """Bytes of payload."""
+MAX_EXPRESSION = 1 << 16
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,9 +100,9 @@ def _given(view: LabView, arguments: argparse.Namespace) -> bytes:
     """The one IP packet that a scapy expression in a file makes, as seen from where it is sent. Raises UdplaneError."""
     file: Path = arguments.from_file
     try:
-        expression = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabError(f"cannot read {file}: {error}") from error
+        expression = recording_file.read_at_most(file, MAX_EXPRESSION, "a scapy expression").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise LabError(f"{file} is no text: byte {error.start} is no UTF-8") from error
     with view.find(arguments.source).namespace.entered():  # scapy chooses source addresses by the routes here
         from dataplane.lab import scapy_packets
 

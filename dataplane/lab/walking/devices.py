@@ -21,7 +21,10 @@ def seen(scene: Scene, leg: str, before: Sighting | None, sighting: Sighting) ->
     step = Step(leg, device.where, place, sighting.packet, f"{place}.{direction}", WIRE)
     step.device, step.direction = device.name, direction
     step.args = {"where": device.where, "dev": device.name}
-    _TELLERS.get((place, direction), _plain)(scene, step, before, sighting)
+    teller = _TELLERS.get((place, direction), _plain)
+    if place == "wire" and device.kind == "bridge":
+        step.say, teller = f"wire.gateway.{direction}", _up_to_the_host if direction == "in" else _out_of_the_bridge
+    teller(scene, step, before, sighting)
     return step
 
 

@@ -266,6 +266,7 @@ def _in_host(scene: Scene, leg: str, last: Sighting) -> Found:
         return filtered, dropped
     reason, more = _after_the_route(scene, last, decision.device, decision.via)
     step = _step(scene, leg, last, "route", reason, **{**args, **more})
+    step.say += ".link" if reason == "too_big" else ""
     step.by, step.see = "route", [*decision.see, *_see_reason(scene, where, reason, step.args)]
     return [*filtered, step], End(reason, step.args)
 
