@@ -265,7 +265,7 @@ def _source(file: Path) -> str:
 
 def _check_owner(file: Path, found: os.stat_result) -> None:
     """Take code from nobody but this user and root. Raises OwnError."""
-    if found.st_uid not in (0, os.geteuid()):
+    if found.st_uid not in (0, os.getuid()):
         raise OwnError(f"{file} belongs to somebody else; an engine of one's own is one's own file")
     if found.st_mode & stat.S_IWOTH:
         raise OwnError(f"anybody may write {file}; keep it to yourself: chmod o-w {file}")

@@ -35,50 +35,22 @@ BATCH, TURNS = 64, 12
 
 STEPS: Mapping[Direction, Mapping[str, tuple[str, str, str]]] = {
     Direction.ENCAP: {
-        "header": ("check_header(packet)", "packets.check_headers()", "dp_packet_check(packet->data, packet->len)"),
-        "lookup": (
-            "self._route(packet)",
-            "self._tables.lookup(packets.destination)",
-            "dp_routes_lookup(routes, &destination)",
-        ),
+        "header": ("check_header", "check_headers", "dp_packet_check"),
+        "lookup": ("_route", "lookup(packets.destination)", "dp_routes_lookup"),
         "ttl": ("ttl(packet) <= 1", "packets.ttl <= 1", "dp_packet_ttl(packet->data) <= 1"),
-        "mtu": (
-            "self.fit(batch, i, peer)",
-            "packets.length > self._carried_to(peer)",
-            "dp_fit(worker, routes, packet)",
-        ),
-        "lower": ("change_ttl(packet, -1)", "packets.lower_ttl()", "dp_packet_change_ttl(packet->data, -1)"),
-        "send": (
-            "_forward(batch, i, peer, Egress.UNDERLAY)",
-            "self._conclude(batch, packets, peer, Egress.UNDERLAY, now_ns)",
-            "packet->egress = DP_EGRESS_UNDERLAY",
-        ),
+        "mtu": ("fit", "_carried_to", "dp_fit"),
+        "lower": ("change_ttl", "lower_ttl", "dp_packet_change_ttl"),
+        "send": ("_forward", "_conclude", "DP_EGRESS_UNDERLAY"),
     },
     Direction.DECAP: {
-        "sender": (
-            "sender not in self.routes.senders",
-            "~self._tables.known(sender)",
-            "!dp_routes_is_sender(routes, sender)",
-        ),
-        "header": ("check_header(packet)", "packets.check_headers()", "dp_packet_check(packet->data, packet->len)"),
-        "owner": (
-            "self._owner_of_source(packet, sender)",
-            "self._tables.lookup(packets.source)",
-            "owner(config, routes, packet->data, sender)",
-        ),
-        "own": ("self._is_ours(packet)", "~self._are_ours(packets)", "!is_ours(engine, packet->data)"),
-        "ecn": (
-            "ECN_AFTER_TUNNEL[ecn(packet)]",
-            "_ECN_AFTER_TUNNEL[bits, ",
-            "ecn_after_tunnel[*ecn][packet->tos & ECN_MASK]",
-        ),
+        "sender": ("sender not in self.routes.senders", "known(sender)", "dp_routes_is_sender"),
+        "header": ("check_header", "check_headers", "dp_packet_check"),
+        "owner": ("_owner_of_source", "lookup(packets.source)", "owner"),
+        "own": ("_is_ours", "_are_ours", "is_ours"),
+        "ecn": ("ECN_AFTER_TUNNEL", "_ECN_AFTER_TUNNEL", "ecn_after_tunnel"),
         "ttl": ("ttl(packet) <= 1", "packets.ttl <= 1", "dp_packet_ttl(packet->data) <= 1"),
-        "lower": ("change_ttl(packet, -1)", "packets.lower_ttl()", "dp_packet_change_ttl(packet->data, -1)"),
-        "write": (
-            "_forward(batch, i, peer, Egress.TUN)",
-            "self._conclude(batch, packets, peer, Egress.TUN, now_ns)",
-            "packet->egress = DP_EGRESS_TUN",
-        ),
+        "lower": ("change_ttl", "lower_ttl", "dp_packet_change_ttl"),
+        "write": ("_forward", "_conclude", "DP_EGRESS_TUN"),
     },
 }
 """The named steps of each way, and the words of the python, numpy and native engines' sources that take them."""

@@ -69,10 +69,15 @@ def _variables(exercise: Exercise, walks: list[dict[str, Any]]) -> Variables:
 
 def _step(exercise: Exercise, number: int, variables: Variables) -> Iterator[tuple[str, Any]]:
     step = exercise.steps[number - 1]
-    yield "title", variables.fill(step.title)
-    yield "text", variables.fill(step.text)
-    yield "hints", [veiled(variables.fill(hint) + _shown(exercise, hint)) for hint in step.hints]
+    yield "title", _filled(step.title, variables)
+    yield "text", _filled(step.text, variables)
+    yield "hints", [veiled(_filled(hint, variables) + _shown(exercise, hint)) for hint in step.hints]
     yield "checks", [_check(exercise, number, check, variables) for check in _in_order(step)]
+
+
+def _filled(text: str, variables: Variables) -> str:
+    """A text with its names replaced; the student's files are where the student is."""
+    return variables.fill(text).replace(f"{variables.work}/", "")
 
 
 def _in_order(step: Step) -> list[Check]:
@@ -92,7 +97,7 @@ def _check(exercise: Exercise, number: int, check: Check, variables: Variables) 
     found: dict[str, Any] = {
         "kind": check.kind_name,
         "say": check.title(variables),
-        "look": variables.fill(check.look).replace(f"{variables.work}/", ""),
+        "look": _filled(check.look, variables),
     }
     if check.kind_name == GOLDEN:
         match = check.values["match"]

@@ -12,6 +12,7 @@ from dataplane.lab.dissect import dissect
 def judged(source):
     file = Path("/tmp/mine.py")
     file.write_text(source)
+    file.chmod(0o600)
     try:
         return json.dumps({"results": [shown(result) for result in golden.judge(file)]})
     except OwnError as error:

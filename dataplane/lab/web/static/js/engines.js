@@ -141,7 +141,7 @@ function paintFound() {
   const there = found.engines.filter((one) => !one.missing), names = there.map((one) => one.engine);
   const row = (title, texts, codes = []) => {
     const odd = different(texts);
-    return h("tr", { class: odd ? "odd" : "same" }, h("th", { scope: "row" }, title), ...texts.map((text, i) => h("td", {}, h("span", {}, text), codes[i] ? h("code", {}, codes[i]) : "")));
+    return h("tr", { class: odd ? "odd" : "same" }, h("th", { scope: "row" }, title), ...texts.map((text, i) => h("td", {}, h("span", {}, text), " ", codes[i] ? h("code", {}, codes[i]) : "")));
   };
   const head = h("tr", {}, h("th", { scope: "col" }, t("ui.step.name")), ...names.map((name) => h("th", { scope: "col" }, t(`ui.engine.${name}`))));
   const steps = found.rows.map(({ step, cells }) => row(stepName(step), names.map((name) => cellText(cells[name])), names.map((name) => cells[name].code)));
@@ -149,7 +149,7 @@ function paintFound() {
   const ends = [row(t("ui.verdict"), there.map((one) => one.verdict)), row(t("ui.bytes.out"), there.map((one) => (one.egress === "NONE" ? t("ui.nobytes") : t("ui.total", { n: one.packet.len }))))];
   const missing = found.engines.filter((one) => one.missing).map((one) => h("p.note", {}, `${one.engine}: ${one.missing}`));
   const equal = !different(there.map((one) => `${one.verdict} ${one.next_hop} ${one.packet.hex}`));
-  return $("rows").replaceChildren(h(equal ? "p.verdict.fine" : "p.verdict", { role: "status" }, equal ? `✓ ${t("ui.allequal", { n: there.length })}` : `✗ ${t("ui.notequal")}`), h("div.tablebox", { tabindex: 0, role: "group", "aria-label": t("ui.mode.compare") }, h("table.compared", {}, h("thead", {}, head), h("tbody", {}, ...steps, ...ends, times))), ...missing, variables(found.checks));
+  return $("rows").replaceChildren(h(equal ? "p.verdict.fine" : "p.verdict", { role: "status" }, equal ? `✓ ${t("ui.allequal", { n: there.length })}` : `✗ ${t("ui.notequal")}`), h("div.tablebox", { tabindex: 0, role: "group", "aria-label": t("ui.mode.compare") }, h("table.sidebyside", {}, h("thead", {}, head), h("tbody", {}, ...ends, times, ...steps))), ...missing, variables(found.checks));
 }
 
 function stepName(step) {

@@ -184,10 +184,10 @@ function walked(document) {
   showView("walk");
 }
 
-function drawLab() {
+function drawLab(all = true) {
   drawMap($("scroll"), boot.lab, { nodes: [], pods: [] });
   clearStep();
-  zoom(true);
+  zoom(all);
   onMap({ visit: (one) => openTerminal(one.where), link: () => {}, node: () => {} });
 }
 
@@ -209,8 +209,8 @@ function makeViews() {
     page.views.walk = walkView();
   }
   if (boot.exercises?.length) page.views.exercises = readingView({ list: boot.exercises, walked, engine: () => showView("engine") });
-  if (boot.lab) page.views.exercises = exercisesView({ message, draw: drawLab, chosen: new URLSearchParams(location.hash.slice(1)).get("exercise"), refresh: reload });
-  if (boot.lab) page.views.engines = enginesView(boot.lab, { message, draw: drawLab, terminal: openTerminal });
+  if (boot.lab) page.views.exercises = exercisesView({ message, draw: () => drawLab(), chosen: new URLSearchParams(location.hash.slice(1)).get("exercise"), refresh: reload });
+  if (boot.lab) page.views.engines = enginesView(boot.lab, { message, draw: () => drawLab(false), terminal: openTerminal });
   if (boot.engine) page.views.engine = engineView(boot.engine, goldenSets());
   page.view = boot.recording ? "walk" : Object.keys(page.views)[0];
 }

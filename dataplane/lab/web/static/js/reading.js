@@ -120,7 +120,7 @@ function item(one, check, finding) {
   if (check.kind === "answer") body.push(answerField(one, check));
   if (state_ === "off") body.push(h("small", {}, ` ${t("ui.onlylab")}`));
   if (finding?.text) body.push(h("p", { class: finding.ok ? "soft" : "" }, rich(finding.text)));
-  if (finding && !finding.ok && check.look) body.push(h("p.soft", {}, rich(`${t("ui.lookat")}: \`${check.look}\``)));
+  if (finding && !finding.ok && check.look) body.push(h("p.soft", {}, rich(check.kind === "golden" ? `${t("ui.lookat")}: ${t("view.engine")}` : `${t("ui.lookat")}: \`${check.look}\``)));
   return h("li", { class: state_ }, h("span.mark", {}, sign), h("span", {}, ...body));
 }
 
