@@ -114,8 +114,8 @@ function paintChecks(one) {
 }
 
 function item(one, check, finding) {
-  const state_ = !doable(check) ? "off" : finding ? (finding.ok ? "" : "no") : "open";
-  const sign = { off: "–", open: "?", no: "✗", "": "✓" }[state_];
+  const state_ = !doable(check) ? "off" : finding ? (finding.ok ? "" : "no") : "asked";
+  const sign = { off: "–", asked: "?", no: "✗", "": "✓" }[state_];
   const body = [h("b", {}, rich(check.say))];
   if (check.kind === "answer") body.push(answerField(one, check));
   if (state_ === "off") body.push(h("small", {}, ` ${t("ui.onlylab")}`));

@@ -2,7 +2,6 @@
 
 import { $, h, icon } from "./dom.js";
 import { isBad } from "./map.js";
-import { layersOf } from "./packet.js";
 import { legName } from "./recording.js";
 import { t } from "./words.js";
 
@@ -13,7 +12,7 @@ export function buildControls(box, go) {
   const play = h("button.play", { type: "button", id: "play", onclick: () => go("play") });
   const slider = h("input", { type: "range", id: "slider", min: 1, step: 1, "aria-label": t("ui.walk") });
   slider.addEventListener("input", () => go(Number(slider.value) - 1));
-  box.replaceChildren(h("div.buttons", {}, button("first"), button("prev"), play, button("next"), button("last")), h("div.track", {}, h("div.ticks", { id: "ticks", "aria-hidden": "true" }), slider), h("output", { id: "count", for: "slider" }));
+  box.replaceChildren(h("div.buttons", {}, button("first"), button("prev"), play, button("next"), button("last")), h("div.track", {}, h("div.ticks", { id: "ticks", "aria-hidden": "true" }), slider), h("div.counted", {}, h("output", { id: "count", for: "slider" }), h("select", { id: "leg", "aria-label": t("ui.leg") })));
   paintPlay(false);
 }
 
@@ -23,17 +22,32 @@ export function paintPlay(playing) {
   $("play").setAttribute("aria-label", t(`ui.${name}`));
 }
 
+// Numbers of stations that fit beside each other, and steps from which on their bars touch.
+const MARKS = 70;
+const FINE = 160;
+
 // A bar for each step, as high as the packet is long.
 export function buildTicks(walk, go, title) {
   const sizes = walk.steps.map((step) => step.packet.len), high = Math.max(...sizes), low = Math.min(...sizes);
   $("ticks").parentElement.style.setProperty("--n", walk.steps.length);
+  $("ticks").classList.toggle("fine", sizes.length > FINE);
+  let last = -Infinity;
+  const fits = (i) => i - last >= sizes.length / MARKS && (last = i) === i;
   $("ticks").replaceChildren(
     ...walk.steps.map((step, i) => {
       const tick = h("span", { title: title(i), style: { "--h": (step.packet.len - low) / (high - low || 1) }, onclick: () => go(i) });
-      if (walk.marks[i]) tick.append(h("i", {}, String(walk.marks[i])));
+      if (walk.marks[i] && fits(i)) tick.append(h("i", {}, String(walk.marks[i])));
       return tick;
     }),
   );
+}
+
+// The legs of a walk: there and back, its fragments, the ICMP errors about it. Choosing one goes to its first step.
+export function buildLegs(walk, go) {
+  const ids = [...new Set(walk.steps.map((step) => step.leg))], pick = $("leg");
+  pick.replaceChildren(...ids.map((id) => h("option", { value: id }, legName(walk, id))));
+  pick.disabled = ids.length < 2;
+  pick.onchange = () => go(walk.steps.findIndex((step) => step.leg === pick.value));
 }
 
 export function paintControls(walk, at, place) {
@@ -45,6 +59,6 @@ export function paintControls(walk, at, place) {
     const fresh = i > 0 && walk.steps[i].leg !== walk.steps[i - 1].leg;
     tick.className = [i <= at ? "seen" : "", i === at ? "here" : "", isBad(walk.steps[i]) ? "bad" : "", fresh ? "leg" : ""].join(" ");
   });
-  $("count").replaceChildren(h("b", {}, t("ui.step", { n: at + 1, total: n })), h("small", {}, `${legName(walk, step.leg)} · ${layersOf(step.packet).length}`));
-  $("count").lastChild.textContent = legName(walk, step.leg);
+  $("count").replaceChildren(h("b", {}, t("ui.step", { n: at + 1, total: n })));
+  $("leg").value = step.leg;
 }

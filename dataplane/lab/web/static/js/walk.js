@@ -5,7 +5,7 @@ import { drawMap, paintStep, picture, stationName, zoom } from "./map.js";
 import { paintFacts, paintPacket, paintSay } from "./panels.js";
 import { before, focusOf, readRecording } from "./recording.js";
 import { stationKey } from "./route.js";
-import { buildControls, buildTicks, paintControls, paintPlay } from "./slider.js";
+import { buildControls, buildLegs, buildTicks, paintControls, paintPlay } from "./slider.js";
 import { number, plain, sentence, t } from "./words.js";
 
 const PACE = 2600;
@@ -41,6 +41,7 @@ export function showWalk(id, at = 0) {
     const step = state.walk.steps[i];
     return `${placeName(step)}, ${t("ui.total", { n: number(step.packet.len) })}: ${plain(sentence(step.say, step.args).title)}`;
   });
+  buildLegs(state.walk, (i) => act(i));
   walkTabs();
   go(at, true);
 }
