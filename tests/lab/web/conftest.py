@@ -134,3 +134,42 @@ def until(driver: Driver, script: str, what: str, seconds: float = 10) -> Any:
 
     wait_until(looks, what, seconds)
     return found[0]
+
+
+AUDIT = """
+const bad = [];
+const light = (c) => {
+  const part = (v) => (v / 255 <= 0.03928 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * part(c[0]) + 0.7152 * part(c[1]) + 0.0722 * part(c[2]);
+};
+const pen = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+const colour = (text) => {
+  pen.clearRect(0, 0, 1, 1);
+  pen.fillStyle = text;
+  pen.fillRect(0, 0, 1, 1);
+  return [...pen.getImageData(0, 0, 1, 1).data];
+};
+const ground = (one) => {
+  if (!one) return [255, 255, 255];
+  const own = colour(getComputedStyle(one).backgroundColor), share = own[3] / 255;
+  return share === 1 ? own : ground(one.parentElement).map((v, i) => own[i] * share + v * (1 - share));
+};
+for (const one of document.querySelectorAll("body *")) {
+  if (one.closest("svg, .xterm, .unseen, .skip, :disabled, #ticks") || !one.checkVisibility()) continue;
+  if (![...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim())) continue;
+  const [more, less] = [colour(getComputedStyle(one).color), ground(one)].map(light).sort((a, b) => b - a);
+  if ((more + 0.05) / (less + 0.05) < 4.5) bad.push(`contrast: ${one.tagName} ${one.className} ${one.textContent}`);
+}
+for (const one of document.querySelectorAll("input, select, textarea, button")) {
+  const said = one.labels?.[0]?.textContent || (one.tagName === "BUTTON" && one.textContent);
+  const name = one.getAttribute("aria-label") || said;
+  if (one.checkVisibility() && !name?.trim()) bad.push(`no name: ${one.outerHTML.slice(0, 99)}`);
+}
+return bad;
+"""
+
+
+def faults(driver: Driver) -> list[str]:
+    """What is hard to read, or has no name for who cannot see it."""
+    found: list[str] = driver.execute_script(AUDIT)
+    return found

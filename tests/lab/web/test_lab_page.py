@@ -1,4 +1,4 @@
-"""The page of a standing lab in a real browser: counters, captures, a terminal, a walk, an engine of one's own."""
+"""The page of a standing lab in a real browser: counters, captures, a terminal, a walk, and its engines opened."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import pytest
 
 from dataplane.lab.web import export
 from tests.lab.labs import Labs, labs
-from tests.lab.web.conftest import Driver, complaints, until
+from tests.lab.web.conftest import Driver, complaints, faults, until
 
 PATIENCE = 30
 """Seconds for a walk, or for Python to start in the browser, on a busy machine."""
@@ -16,7 +16,7 @@ PATIENCE = 30
 def standing(tun_device: None) -> Iterator[tuple[Labs, str]]:
     """A lab, and the address of its page."""
     with labs() as own:
-        own.up()
+        own.up("--step")
         page = own.start("web", "--no-open")
         try:
             assert page.stdout is not None
@@ -102,6 +102,71 @@ def test_a_packet_is_followed(page: Driver) -> None:
     )
     press(page, "")
     page.find_element("css selector", ".drawerhead button[aria-label]").click()
+
+
+def mode(driver: Driver, name: str) -> None:
+    view(driver, "engines")
+    driver.find_element("css selector", f"#modes [data-id={name}]").click()
+
+
+def test_one_packet_goes_through_three_engines(page: Driver) -> None:
+    mode(page, "compare")
+    until(page, "document.querySelector('#hex')?.value", "a packet to be offered", PATIENCE)
+    page.find_element("id", "comparesend").click()
+    until(page, "document.querySelectorAll('.sidebyside .same').length === 8", "all rows to be equal", PATIENCE)
+    assert not page.find_elements("css selector", ".sidebyside .odd")
+    head = page.find_element("css selector", ".sidebyside thead").text
+    assert "python" in head
+    choose = "const one = document.getElementById('sample'); one.value = arguments[0];"
+    page.execute_script(choose + "one.dispatchEvent(new Event('change'))", "stranger")
+    page.find_element("id", "comparesend").click()
+    until(page, "document.getElementById('rows').textContent.includes('UNKNOWN_SENDER')", "the stranger", PATIENCE)
+    assert page.find_element("id", "sender").get_attribute("value") == "192.0.2.1"
+    hex_field = page.find_element("id", "hex")
+    hex_field.clear()
+    hex_field.send_keys("xyz")
+    page.find_element("id", "comparesend").click()
+    until(page, "document.getElementById('help').open", "what is no packet to be told")
+    assert "hex digits" in page.find_element("id", "help").text
+    page.find_element("css selector", "#help button").click()
+
+
+def test_a_packet_of_a_walk_goes_through_three_engines(page: Driver) -> None:
+    view(page, "walk")
+    page.execute_script("document.activeElement.blur()")
+    press(page, "5")
+    page.find_element("css selector", ".allthree").click()
+    until(page, "document.querySelector('.sidebyside')", "the table", PATIENCE)
+    assert "FORWARDED" in page.find_element("id", "rows").text
+
+
+def test_a_ping_by_each_backend(page: Driver) -> None:
+    mode(page, "backends")
+    page.find_element("id", "backendsend").click()
+    until(page, "document.querySelector('#enginesbody .stack')", "the frame", PATIENCE)
+    assert "28 of them" in page.find_element("id", "enginesbody").text
+
+
+def test_an_engine_is_stepped_through_by_keys(page: Driver, standing: tuple[Labs, str]) -> None:
+    mode(page, "step")
+    page.find_element("id", "step-connect").click()
+    until(page, "document.getElementById('stepstatus').textContent.includes('next packet')", "the node to be told")
+    ping = standing[0].start("exec", "pod1", "ping", "-c", "1", "-W", "60", "pod3")
+    try:
+        until(page, "document.querySelectorAll('#stepsofar li').length === 1", "the first step", PATIENCE)
+        for number in range(2, 8):
+            page.execute_script("document.activeElement.blur()")
+            press(page, "\n")
+            until(page, f"document.querySelectorAll('#stepsofar li').length === {number}", "the next step", PATIENCE)
+        assert "peer" in page.find_element("id", "stepvariables").text
+        assert page.find_elements("css selector", "#stepbytes .cell")
+        assert faults(page) == []
+        page.execute_script("document.activeElement.blur()")
+        press(page, "q")
+        assert ping.wait(PATIENCE) == 0
+    finally:
+        ping.kill()
+        ping.communicate()
 
 
 def test_an_engine_is_judged(page: Driver) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dataplane.lab.web import export
-from tests.lab.web.conftest import RECORDING, Driver, complaints, until
+from tests.lab.web.conftest import RECORDING, Driver, complaints, faults, until
 
 WALKS = export.read_recording(RECORDING)["walks"]
 SIZES = ((1366, 768), (1920, 1080))
@@ -168,6 +168,30 @@ def test_no_step_needs_scrolling(page: Driver, size: tuple[int, int]) -> None:
         for walk in WALKS:
             choose(page, walk["id"])
             assert page.execute_script(overflow) == [], f"{look}, {walk['id']}"
+            assert faults(page) == [], f"{look}, {walk['id']}"
+
+
+def test_a_walk_of_many_steps_and_legs(page: Driver, tmp_path: Path) -> None:
+    recording = export.read_recording(RECORDING)
+    walk = next(walk for walk in recording["walks"] if walk["id"] == "ttl")
+    walk["steps"] *= 60
+    export.write_page(tmp_path / "long.html", recording)
+    page.get((tmp_path / "long.html").as_uri() + "#walk=ttl")
+    until(page, "document.querySelector('#say h2')?.textContent", "the page to show a step")
+    shown = page.execute_script("""
+        const boxes = [...document.querySelectorAll('#ticks i')].map((one) => one.getBoundingClientRect());
+        const ticks = document.getElementById('ticks'), end = ticks.lastChild.getBoundingClientRect().right;
+        return {
+          over: boxes.filter((box, i) => i && box.left < boxes[i - 1].right - 1).length,
+          inside: end <= ticks.getBoundingClientRect().right + 1, bars: ticks.childElementCount,
+        };
+    """)
+    assert shown == {"over": 0, "inside": True, "bars": len(walk["steps"])}
+    legs = page.execute_script("return [...document.getElementById('leg').options].map((one) => one.value)")
+    assert legs == list(dict.fromkeys(step["leg"] for step in walk["steps"]))
+    script = "const leg = document.getElementById('leg'); leg.value = arguments[0]; leg.onchange()"
+    page.execute_script(script, legs[-1])
+    assert walk["steps"][step(page) - 1]["leg"] == legs[-1]
 
 
 def test_a_wrong_checksum_is_seen(page: Driver, tmp_path: Path) -> None:

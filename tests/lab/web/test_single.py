@@ -72,6 +72,15 @@ def test_other_languages_say_nothing_that_english_does_not() -> None:
         assert unknown(words.get("walk", {}), assets.words()["en"]["walk"], f"{code}: ") == []
 
 
+def test_german_says_all_that_english_does() -> None:
+    english, german = assets.words()["en"], assets.words()["de"]
+    assert set(english["walk"]) == set(german["walk"])
+    for group, words in english["page"].items():
+        own = german["page"].get(group, {} if isinstance(words, dict) else None)
+        assert own is not None, group
+        assert not isinstance(words, dict) or set(words) == set(own), group
+
+
 @pytest.mark.parametrize(("text", "why"), [("{", "is no JSON: "), ("[]", "holds no JSON object")])
 def test_a_broken_language_is_named(tmp_path: Path, text: str, why: str) -> None:
     (tmp_path / "page.fr.json").write_text(text)

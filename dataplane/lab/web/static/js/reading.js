@@ -191,7 +191,7 @@ function paintHints(one) {
       keep(one);
       const next = box.nextElementSibling;
       next?.classList.remove("shut");
-      next?.querySelector("summary").removeAttribute("aria-disabled");
+      next?.querySelector("summary")?.removeAttribute("aria-disabled");
     });
     return box;
   });
