@@ -138,6 +138,7 @@ def test_a_packet_of_a_walk_goes_through_three_engines(page: Driver) -> None:
     page.find_element("css selector", ".allthree").click()
     until(page, "document.querySelector('.sidebyside')", "the table", PATIENCE)
     assert "FORWARDED" in page.find_element("id", "rows").text
+    assert not page.find_elements("css selector", ".sidebyside .odd")
 
 
 def test_a_ping_by_each_backend(page: Driver) -> None:

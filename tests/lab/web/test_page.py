@@ -172,11 +172,13 @@ def test_no_step_needs_scrolling(page: Driver, size: tuple[int, int]) -> None:
 
 
 def test_a_walk_of_many_steps_and_legs(page: Driver, tmp_path: Path) -> None:
-    recording = export.read_recording(RECORDING)
-    walk = next(walk for walk in recording["walks"] if walk["id"] == "ttl")
-    walk["steps"] *= 60
+    recording = export.read_recording(RECORDING.with_name("fragments.json"))
+    walk = recording["walks"][0]
+    legs = list(dict.fromkeys(step["leg"] for step in walk["steps"]))
+    firsts = {leg: next(n for n, one in enumerate(walk["steps"], 1) if one["leg"] == leg) for leg in legs}
+    walk["steps"] *= 8
     export.write_page(tmp_path / "long.html", recording)
-    page.get((tmp_path / "long.html").as_uri() + "#walk=ttl")
+    page.get((tmp_path / "long.html").as_uri())
     until(page, "document.querySelector('#say h2')?.textContent", "the page to show a step")
     shown = page.execute_script("""
         const boxes = [...document.querySelectorAll('#ticks i')].map((one) => one.getBoundingClientRect());
@@ -187,11 +189,12 @@ def test_a_walk_of_many_steps_and_legs(page: Driver, tmp_path: Path) -> None:
         };
     """)
     assert shown == {"over": 0, "inside": True, "bars": len(walk["steps"])}
-    legs = page.execute_script("return [...document.getElementById('leg').options].map((one) => one.value)")
-    assert legs == list(dict.fromkeys(step["leg"] for step in walk["steps"]))
-    script = "const leg = document.getElementById('leg'); leg.value = arguments[0]; leg.onchange()"
-    page.execute_script(script, legs[-1])
-    assert walk["steps"][step(page) - 1]["leg"] == legs[-1]
+    assert page.execute_script("return [...document.getElementById('leg').options].map((one) => one.value)") == legs
+    for leg, first in firsts.items():
+        page.execute_script("const one = document.getElementById('leg'); one.value = arguments[0]; one.onchange()", leg)
+        assert step(page) == first
+    names = page.execute_script("return [...document.getElementById('leg').options].map((one) => one.textContent)")
+    assert names[2:] == ["fragment", "fragment 2", "fragment 3", "fragment 4"]
 
 
 def test_a_wrong_checksum_is_seen(page: Driver, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ function show({ packet } = {}) {
     view.asked = packet;
     view.node = packet.node;
     view.sample = "";
+    view.found = null;
   }
   $("body").replaceChildren(h("section.controls.band", { id: "enginesbar" }), h("section.panels", { id: "enginesbody" }));
   paint();
@@ -117,6 +118,10 @@ function paintQuestion() {
 
 async function send() {
   if (view.busy) return;
+  if (!/^([0-9a-f]{2}|\s)*$/i.test(view.asked.hex)) {
+    view.message(t("bad.hex"));
+    return;
+  }
   view.busy = true;
   $("enginesstatus").textContent = t("ui.working");
   try {
