@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.lab.teaching.exercise import Exercise, directories, load
+from dataplane.lab.teaching import classroom
+from dataplane.lab.teaching.exercise import Exercise, directories, find, load
 from dataplane.lab.teaching.kinds.base import Check
 from tests.lab import labs as own
 from tests.lab.labs import Labs
@@ -76,3 +77,13 @@ def test_an_exercise_says_what_a_teacher_has_to_know() -> None:
         assert all(len(step.hints) >= 2 for step in exercise.steps), exercise.name
         for step in exercise.steps:
             assert all(check.look for check in step.checks), f"{exercise.name}: {step.title}"
+
+
+def test_nothing_that_a_student_has_written_is_lost(tmp_path: Path) -> None:
+    exercise = find("14")
+    own = Path(classroom._own_files(exercise, tmp_path, fresh=False))
+    for text in ("one", "two"):
+        (own / "host_local.py").write_text(text)
+        classroom._own_files(exercise, tmp_path, fresh=True)
+    given = (exercise.directory / "files/host_local.py").read_text()
+    assert [(own / f"host_local.py{end}").read_text() for end in ("", ".bak", ".bak2")] == [given, "one", "two"]

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import chain, count
 from pathlib import Path
 
 from dataplane.lab import inside, raising, state
@@ -29,7 +30,7 @@ DEFAULT_SEED = 0
 def start(exercise: Exercise, lab_name: str, seed: int, work: Path, say: Say, *, fresh_files: bool = False) -> None:
     """Make the lab of an exercise and bring it to its start. The lab of another exercise goes. Raises LabError.
 
-    The student's own files stay as they are; with `fresh_files` those that have changed are kept as NAME.bak.
+    The student's own files stay as they are; with `fresh_files` changed ones are kept as NAME.bak, NAME.bak2, ...
     """
     for lab in state.labs():
         if lab.name == lab_name:
@@ -109,11 +110,17 @@ def _own_files(exercise: Exercise, work: Path, *, fresh: bool) -> str:
             if not (own / file.name).exists():
                 shutil.copyfile(file, own / file.name)
             elif fresh and not filecmp.cmp(file, own / file.name, shallow=False):
-                (own / file.name).replace(own / f"{file.name}.bak")
+                (own / file.name).replace(_free_name(own / f"{file.name}.bak"))
                 shutil.copyfile(file, own / file.name)
     except OSError as error:
         raise LabError(f"cannot put the exercise's files into {own}: {error.strerror}; name another --work") from error
     return str(own)
+
+
+def _free_name(file: Path) -> Path:
+    """The name itself, or with the first number behind it that no file has: nothing that a student wrote is lost."""
+    numbered = (file.with_name(f"{file.name}{number}") for number in count(2))
+    return next(name for name in chain([file], numbered) if not name.exists())
 
 
 def _act(lab: state.Lab, what: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ import argparse
 
 from dataplane.lab import keep, state
 from dataplane.lab.teaching import classroom
+from dataplane.lab.teaching.words import filled
 from dataplane.lab.verbs.check import numbers
 from dataplane.lab.verbs.common import add_lab, say
 
@@ -24,10 +25,11 @@ def run(arguments: argparse.Namespace) -> int:
     step = numbers(arguments.step, exercise)[0] if arguments.step else len(exercise.steps)
     keep.end_on_signals()
     classroom.solve(lab, step, say, anew=arguments.anew)
+    lab = state.find(lab.name)
     say("")
     print(f"{exercise.title}: as after step {step}. What was done:")
     for number, done in enumerate(exercise.steps[:step], 1):
         print(f"  {number}. {done.title}")
         for command in done.solve:
-            print(f"     {command.where or 'the lab'}: {command.run}")
+            print(f"     {command.where or 'the lab'}: {filled(command.run, exercise, lab)}")
     return 0
