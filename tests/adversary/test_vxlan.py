@@ -12,7 +12,7 @@ import pytest
 
 from dataplane.lab.overlay import NETWORK_CONFIG, Overlay
 from dataplane.lab.topology import Lab
-from tests.adversary.test_membership import NOBODY, SEND, arrives, guarded, inner, run
+from tests.adversary.test_membership import NOBODY, SEND, arrives, guarded, inner, require_guard, run
 from tests.node.test_looking_after import pods_reach_each_other
 from tests.waiting import wait_until
 
@@ -30,6 +30,7 @@ def overlay(
         for _ in range(2):
             lab.add_node()
         overlay.up(pods_per_node=1)
+        require_guard(overlay.daemons[0], request.param)
         wait_until(lambda: pods_reach_each_other(overlay), "the pods reach each other")
         yield overlay
 
