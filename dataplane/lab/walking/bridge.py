@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dataplane.lab.view import LabView
 from dataplane.lab.walking.looks import Looks
-from dataplane.lab.walking.survey import Device, Survey, ask_json
+from dataplane.lab.walking.survey import Device, Survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +22,9 @@ class Entry:
     """A VXLAN device's entry: the underlay address to send to."""
 
 
-def look_up(view: LabView, where: str, bridge: str, mac: str) -> Entry:
+def look_up(looks: Looks, where: str, bridge: str, mac: str) -> Entry:
     """The entry of a bridge for `mac`."""
-    entries = ask_json(view.find(where).namespace, ["bridge", "-json", "fdb", "show", "br", bridge])
+    entries = looks.objects(where, f"bridge -json fdb show br {bridge}")
     found = [entry for entry in entries if entry.get("mac") == mac]
     for entry in sorted(found, key=lambda entry: entry.get("ifname") != bridge):
         own = entry.get("state") == "permanent"
@@ -33,9 +32,9 @@ def look_up(view: LabView, where: str, bridge: str, mac: str) -> Entry:
     return Entry(mac)
 
 
-def look_up_remote(view: LabView, where: str, device: str, mac: str) -> Entry:
+def look_up_remote(looks: Looks, where: str, device: str, mac: str) -> Entry:
     """The entry of a VXLAN device for `mac`."""
-    entries = ask_json(view.find(where).namespace, ["bridge", "-json", "fdb", "show", "dev", device])
+    entries = looks.objects(where, f"bridge -json fdb show dev {device}")
     for entry in entries:
         if entry.get("mac") == mac and entry.get("dst"):
             return Entry(mac, device, remote=str(entry["dst"]))
@@ -61,7 +60,7 @@ def floods_nowhere(survey: Survey, where: str, bridge: str, came_in_by: str) -> 
     )
 
 
-def neighbour(view: LabView, where: str, address: str, device: str) -> dict[str, Any]:
+def neighbour(looks: Looks, where: str, address: str, device: str) -> dict[str, Any]:
     """The neighbour entry of an address, with `lladdr` and `state`; empty when there is none."""
-    found = ask_json(view.find(where).namespace, ["ip", "-json", "neigh", "show", address, "dev", device])
+    found = looks.objects(where, f"ip -json neigh show {address} dev {device}")
     return found[0] if found else {}

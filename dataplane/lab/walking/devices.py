@@ -38,20 +38,23 @@ def _plain(scene: Scene, step: Step, before: Sighting | None, sighting: Sighting
 
 def _to_next_hop(scene: Scene, step: Step, before: Sighting | None, sighting: Sighting) -> None:
     """A host has put an Ethernet header on: whose MAC address it is for, from the neighbour table."""
-    del before
     if sighting.layers[0].name != "Ethernet":
         return
     step.by = "neighbour"
     mac = sighting.layers[0]["to"]
-    hop = _next_hop(scene, sighting)
+    hop = _next_hop(scene, before, sighting)
     step.args |= {"mac": mac, "hop": hop}
     step.see = [scene.looks.run(step.where, f"ip neigh show {hop} dev {step.device}")]
 
 
-def _next_hop(scene: Scene, sighting: Sighting) -> str:
-    network = outermost(sighting.packet)
-    decision = scene.route(sighting.device.where, network, "") if network["to"] else None
-    return decision.via if decision and decision.via and decision.device == sighting.device.name else network["to"]
+def _next_hop(scene: Scene, before: Sighting | None, sighting: Sighting) -> str:
+    """The address to which the host sends a packet: of its own, or of another one that came in by `before`."""
+    network, where = outermost(sighting.packet), sighting.device.where
+    came_in_by = ""
+    if before is not None and before.device.where == where and scene.survey.owner(network["from"]) != where:
+        came_in_by = before.device.master or before.device.name
+    decision = scene.route(where, network, came_in_by)
+    return decision.via if decision.via and decision.device == sighting.device.name else network["to"]
 
 
 def _up_to_the_host(scene: Scene, step: Step, before: Sighting | None, sighting: Sighting) -> None:
@@ -59,7 +62,7 @@ def _up_to_the_host(scene: Scene, step: Step, before: Sighting | None, sighting:
     del before
     step.by = "bridge"
     mac = sighting.layers[0]["to"]
-    entry = bridge.look_up(scene.view, step.where, step.device, mac)
+    entry = bridge.look_up(scene.looks, step.where, step.device, mac)
     step.args |= {"mac": mac, "port": entry.device}
     step.see = [bridge.see_entry(scene.looks, step.where, step.device, mac)]
 
@@ -69,7 +72,7 @@ def _out_of_the_bridge(scene: Scene, step: Step, before: Sighting | None, sighti
     _to_next_hop(scene, step, before, sighting)
     step.by = "bridge"
     mac = sighting.layers[0]["to"]
-    entry = bridge.look_up(scene.view, step.where, step.device, mac)
+    entry = bridge.look_up(scene.looks, step.where, step.device, mac)
     step.args["port"] = entry.device
     step.see.append(bridge.see_entry(scene.looks, step.where, step.device, mac))
 
@@ -82,7 +85,7 @@ def _out_by_a_port(scene: Scene, step: Step, before: Sighting | None, sighting: 
         step.see = [scene.looks.run(step.where, "bridge link show", grep=step.device)]
         return
     step.by = "bridge"
-    entry = bridge.look_up(scene.view, step.where, sighting.device.master, step.args["mac"])
+    entry = bridge.look_up(scene.looks, step.where, sighting.device.master, step.args["mac"])
     step.say = f"{step.place}.{'bridged' if entry.device else 'flooded'}"
     if sighting.device.key in scene.survey.impaired:
         step.by, step.say = WIRE, "wire.impaired"

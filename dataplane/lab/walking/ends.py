@@ -146,7 +146,7 @@ def _on_wire(scene: Scene, leg: str, last: Sighting) -> Found:
 def _in_bridge(scene: Scene, leg: str, last: Sighting, name: str) -> Found:
     """It came to a bridge and left by no port."""
     where, mac = last.device.where, last.layers[0]["to"]
-    entry = bridge.look_up(scene.view, where, name, mac)
+    entry = bridge.look_up(scene.looks, where, name, mac)
     lossy = _lossy_port(scene, last, name, entry)
     entry = replace(entry, device=lossy or entry.device)
     see = [bridge.see_entry(scene.looks, where, name, mac), scene.looks.run(where, "bridge link show")]
@@ -221,7 +221,7 @@ def _engines_reason(scene: Scene, step: Step, way: str, otherwise: str) -> str:
 def _in_vxlan(scene: Scene, leg: str, last: Sighting) -> Found:
     """The kernel's VXLAN device did not send it: it knows no remote for the MAC address."""
     where, device, mac = last.device.where, last.device.name, last.layers[0]["to"]
-    entry = bridge.look_up_remote(scene.view, where, device, mac)
+    entry = bridge.look_up_remote(scene.looks, where, device, mac)
     reason = "lost" if entry.remote else "fdb_miss"
     step = _step(scene, leg, last, "tunnel", reason, mac=mac, bridge=device)
     step.by, step.packet = "vxlan", last.packet
@@ -292,10 +292,16 @@ def _after_the_route(scene: Scene, last: Sighting, device: str, via: str) -> tup
     if out is not None and size > out.mtu and not may_cut:
         return "too_big", {"len": size, "mtu": out.mtu, "dev": device}
     hop = via or network["to"]
-    state = bridge.neighbour(scene.view, where, hop, device).get("state", [])
+    state = bridge.neighbour(scene.looks, where, hop, device).get("state", [])
     if not {"REACHABLE", "STALE", "DELAY", "PROBE", "PERMANENT", "NOARP"} & set(state):
         return "no_neighbour", {"hop": hop, "dev": device}
-    return "lost", {}
+    return _counted(scene, where) or "lost", {}
+
+
+def _counted(scene: Scene, where: str) -> str:
+    """What the kernel counted of a packet that it would route on by now: a node puts back what others have set."""
+    telling = ("rp_filter", "forwarding_off", "no_route")
+    return next((reason for reason in telling if scene.counters(where, COUNTERS[reason][0])), "")
 
 
 def _see_reason(scene: Scene, where: str, reason: str, args: dict[str, Any]) -> list[int]:

@@ -181,7 +181,7 @@ def _vxlan_out(scene: Scene, leg: str, before: Sighting, after: Sighting) -> Ste
     """The kernel's VXLAN device: the inner MAC address is behind a remote underlay address."""
     where, device = before.device.where, before.device.name
     mac, outer = before.layers[0]["to"], outermost(after.packet)
-    entry = bridge.look_up_remote(scene.view, where, device, mac)
+    entry = bridge.look_up_remote(scene.looks, where, device, mac)
     vni = next((layer["vni"] for layer in after.layers if layer.name == "VXLAN"), "")
     step = Step(leg, where, "udp", headers(bare(after.packet)), "vxlan.out", "vxlan")
     step.args = {"where": where, "mac": mac, "remote": entry.remote or outer["to"], "vni": vni, "dev": device}

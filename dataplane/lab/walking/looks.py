@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
+from typing import Any
 
 from dataplane.lab.recording import See
 from dataplane.lab.view import LabView
-from dataplane.lab.walking.survey import ask
+from dataplane.lab.walking.survey import ask, objects_of
 
 MAX_LINES = 24
 """Of an output; the rest is left out, and `…` stands for it."""
@@ -22,6 +23,7 @@ class Looks:
         self._view = view
         self._known: dict[tuple[str, str], int] = {}
         self._begun: dict[tuple[str, str], Future[subprocess.CompletedProcess[str]]] = {}
+        self._asked: dict[tuple[str, str], subprocess.CompletedProcess[str]] = {}
 
     def begin(self, pool: Executor, where: str, command: str, argv: Sequence[str]) -> None:
         """Have a command that takes long run already; `run` waits for it."""
@@ -44,13 +46,25 @@ class Looks:
         """
         key = (where, f"{command} | grep {grep}" if grep else command)
         if key not in self._known:
-            begun = self._begun.pop((where, command), None)
-            done = begun.result() if begun else ask(self._view.find(where).namespace, argv or command.split())
+            done = self._ask(where, command, argv)
             output = done.stdout if done.returncode == 0 else done.stdout + done.stderr
             if grep:
                 output = "\n".join(line for line in output.splitlines() if grep in line)
             self._known[key] = self.add(*key, shortened(output, keep))
         return self._known[key]
+
+    def objects(self, where: str, command: str) -> list[dict[str, Any]]:
+        """What a command of iproute2 prints as JSON; it is not among what is shown. Nothing when it fails."""
+        return objects_of(self._ask(where, command))
+
+    def _ask(self, where: str, command: str, argv: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        """Run it at a place, unless that has been done."""
+        key = (where, command)
+        if key not in self._asked:
+            begun = self._begun.pop(key, None)
+            done = begun.result() if begun else ask(self._view.find(where).namespace, argv or command.split())
+            self._asked[key] = done
+        return self._asked[key]
 
     def add(self, where: str, command: str, output: str, origin: str = "recorded") -> int:
         """Note an output that was got otherwise."""

@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self
@@ -76,9 +77,10 @@ class Tracer:
         self.passages: list[Passage] = []
 
     def __enter__(self) -> Self:
-        for place in self._view.places():
-            if ask_json_tables(place.namespace):
-                self._monitors.append(_Monitor(place, self._conditions))
+        places = list(self._view.places())
+        with ThreadPoolExecutor() as pool:
+            filtering = list(pool.map(lambda place: has_tables(place.namespace), places))
+        self._monitors = [_Monitor(p, self._conditions) for p, has in zip(places, filtering, strict=True) if has]
         for monitor in self._monitors:
             monitor.wait_until_listening()
         return self
@@ -103,7 +105,7 @@ class Tracer:
         return [passage for passage in here if any(is_of(passage.packet, layers) for layers in hop)]
 
 
-def ask_json_tables(namespace: Namespace) -> bool:
+def has_tables(namespace: Namespace) -> bool:
     """Whether there is any table in a namespace."""
     return bool(ask(namespace, ["nft", "list", "tables"]).stdout.strip())
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from dataplane.lab.dissect import Layer
-from dataplane.lab.view import LabView
 from dataplane.lab.walking.looks import Looks
-from dataplane.lab.walking.survey import ask, ask_json
 
 REASONS = {
     "Network is unreachable": "no_route",
@@ -53,43 +50,36 @@ class Decision:
         }
 
 
-def decide(view: LabView, looks: Looks, where: str, network: Layer, came_in_by: str) -> Decision:
+def decide(looks: Looks, where: str, network: Layer, came_in_by: str) -> Decision:
     """What the host `where` decides for a packet with this IP header; `came_in_by` is empty for one of its own."""
-    namespace = view.find(where).namespace
     family = "-6 " if network.name == "IPv6" else ""
     selector = f"{network['to']} from {network['from']}" + (f" iif {came_in_by}" if came_in_by else "")
     decision = Decision(see=[looks.run(where, f"ip {family}route get {selector}")])
-    done = ask(namespace, f"ip {family}-json -details route get fibmatch {selector}".split())
-    found = _first(done.stdout)
+    found = _first(looks, where, f"ip {family}-json -details route get fibmatch {selector}")
     if not found:
-        done = ask(namespace, f"ip {family}-json -details route get {selector}".split())
-        found = _first(done.stdout)
+        found = _first(looks, where, f"ip {family}-json -details route get {selector}")
     if not found:
-        said = looks.output(decision.see[0]) + done.stderr
+        said = looks.output(decision.see[0])
         decision.reason = next((reason for words, reason in REASONS.items() if words in said), "no_route")
-        if decision.reason == "blackhole" and came_in_by and not _is_blackhole(view, where, family, network["to"]):
+        if decision.reason == "blackhole" and came_in_by and not _is_blackhole(looks, where, family, network["to"]):
             decision.reason = "rp_filter"
         return decision
     _fill(decision, found)
-    rules = ask_json(namespace, f"ip {family}-json rule".split())
+    rules = looks.objects(where, f"ip {family}-json rule")
     decision.rule = _rule(rules, decision.table)
     if len(rules) > (2 if family else 3):
         decision.see.append(looks.run(where, f"ip {family}rule"))
     return decision
 
 
-def _is_blackhole(view: LabView, where: str, family: str, address: str) -> bool:
+def _is_blackhole(looks: Looks, where: str, family: str, address: str) -> bool:
     """Whether the route to an address is a blackhole: newer kernels say the same of a source that they refuse."""
-    done = ask(view.find(where).namespace, f"ip {family}-json -details route get fibmatch {address}".split())
-    return not _first(done.stdout) or _first(done.stdout).get("type") == "blackhole"
+    found = _first(looks, where, f"ip {family}-json -details route get fibmatch {address}")
+    return not found or found.get("type") == "blackhole"
 
 
-def _first(output: str) -> dict[str, Any]:
-    try:
-        found = json.loads(output or "[]")
-    except json.JSONDecodeError:
-        return {}
-    return found[0] if found and isinstance(found[0], dict) else {}
+def _first(looks: Looks, where: str, command: str) -> dict[str, Any]:
+    return next(iter(looks.objects(where, command)), {})
 
 
 def _fill(decision: Decision, found: dict[str, Any]) -> None:

@@ -48,7 +48,7 @@ class Scene:
 
     def route(self, where: str, network: Layer, came_in_by: str) -> Decision:
         """What a host decides about a packet with that IP header."""
-        return decide(self.view, self.looks, where, network, came_in_by)
+        return decide(self.looks, where, network, came_in_by)
 
     def counters(self, where: str, *names: str) -> list[Counter]:
         """Those of a place that have moved, of these names."""

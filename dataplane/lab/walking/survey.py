@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -89,7 +90,11 @@ def ask(namespace: Namespace, argv: Sequence[str], timeout: float = 10.0) -> sub
 
 def ask_json(namespace: Namespace, argv: Sequence[str]) -> list[dict[str, Any]]:
     """What a program of iproute2 prints as JSON; nothing when it fails."""
-    done = ask(namespace, argv)
+    return objects_of(ask(namespace, argv))
+
+
+def objects_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    """The objects in a program's output."""
     with contextlib.suppress(json.JSONDecodeError):
         found = json.loads(done.stdout or "[]")
         return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
@@ -99,10 +104,15 @@ def ask_json(namespace: Namespace, argv: Sequence[str]) -> list[dict[str, Any]]:
 def survey(view: LabView) -> Survey:
     """Ask every namespace of the lab. Raises LabError when one of them is gone."""
     found = Survey(view)
-    for place in view.places():
+    places = list(view.places())
+    for place in places:
         if not place.namespace.path.exists():
             raise LabError(f"the namespace of {place.name} is gone; take the lab down and up again")
-        for link in ask_json(place.namespace, ["ip", "-json", "-details", "address", "show"]):
+    show = ["ip", "-json", "-details", "address", "show"]
+    with ThreadPoolExecutor() as pool:
+        links = list(pool.map(lambda place: ask_json(place.namespace, show), places))
+    for place, listed in zip(places, links, strict=True):
+        for link in listed:
             device = _device(place, link)
             if device.name != "lo":
                 found.devices[device.key] = device
