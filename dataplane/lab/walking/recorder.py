@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -30,6 +31,8 @@ from dataplane.lab.walking.way import attempts, follow
 
 COUNTING_SECONDS = 0.5
 """How long a counter may take to move after a packet's death."""
+
+_ICMP_ERROR = re.compile(r"\bicmp(v6)? type (destination-unreachable|time-exceeded|packet-too-big|parameter-problem)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,7 @@ class _Walker:
             if way:
                 self._leg(Leg(kind, kind, REQUEST), way)
         self._tell_fragments()
+        self._show_errors_that_were_dropped()
 
     def _tell_fragments(self) -> None:
         """Each further fragment of a packet is a branch of its own."""
@@ -174,6 +178,16 @@ class _Walker:
                 by_offset.setdefault(sighting.fragment_offset, []).append(sighting)
             for number, (_, sightings) in enumerate(sorted(by_offset.items(), key=lambda item: int(item[0])), 2):
                 self._leg(Leg(f"{kind}-fragment-{number}", FRAGMENT, kind), follow(self._scene.survey, sightings))
+
+    def _show_errors_that_were_dropped(self) -> None:
+        """Beside a death: what a firewall of that host did to the ICMP error about it, which nobody else has seen."""
+        step = [step for step in self._steps if step.leg == REQUEST][-1]
+        if not self._ends[REQUEST].verdict or self._scene.copies.of(ERROR):
+            return
+        for passage in self._scene.tracer.passages:
+            if passage.where == step.where and passage.verdict == "drop" and _ICMP_ERROR.search(passage.packet):
+                trace = [passage.packet, *(f"{passage.name} {rule} (verdict {v})" for rule, v in passage.events)]
+                step.see.append(self._scene.looks.add(step.where, "nft monitor trace", "\n".join(trace)))
 
     def _leg(self, leg: Leg, way: list[Sighting]) -> None:
         teller = Teller(self._scene, leg, way, self._start_ns)

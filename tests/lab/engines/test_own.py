@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dataplane.engines.contract import EngineConfig
-from dataplane.engines.own import INSIDE
+from dataplane.engines.own import INSIDE, OwnEngine
 from dataplane.engines.registry import load_engine
 from dataplane.errors import ConfigError
 from dataplane.lab import stepping
@@ -17,6 +17,8 @@ from dataplane.lab.overlay_view import view_of
 from dataplane.lab.ping import ping
 from dataplane.lab.topology import Lab
 from dataplane.lab.walking.recorder import Ask, record
+from dataplane.packets.batch import PacketBatch
+from dataplane.packets.verdicts import Verdict
 
 RIGHT = Path(__file__).with_name("right.py").read_text()
 CONFIG = EngineConfig(None, None, 1472)
@@ -83,6 +85,19 @@ def test_a_node_ends_while_a_stepper_holds_a_packet(
             process.terminate()
             assert process.wait(timeout=60) == 0  # `PATIENCE` is ten times as long
             assert lines.readline() == ""
+
+
+def test_an_engine_that_is_interrupted_is_asked_no_more(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "class Engine:\n    def encapsulate(self, *_):\n        while True: pass\n    decapsulate = encapsulate\n"
+    )
+    engine, batch = OwnEngine(CONFIG, file), PacketBatch(8, 100)
+    for _ in range(8):
+        batch.append(bytes(20))
+    engine.interrupt()
+    engine.encapsulate(batch, 0)  # eight seconds otherwise
+    assert [Verdict(batch.verdict[i]) for i in range(8)] == [Verdict.SEND_FAILED] * 8
 
 
 def test_an_engine_from_a_file_is_for_labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

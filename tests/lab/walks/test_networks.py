@@ -133,6 +133,20 @@ def test_what_is_too_big_for_a_router_ends_there(lab: Labs) -> None:
     assert found.steps_of("icmp-error")[-1].where == "pod1"
 
 
+def test_an_error_that_a_firewall_keeps_back_is_shown_where_it_was(lab: Labs) -> None:
+    chain = "{ type filter hook output priority 0; }"
+    quiet = "icmp type destination-unreachable drop"
+    rules = ["add table ip quiet", f"add chain ip quiet out {chain}", f"add rule ip quiet out {quiet}"]
+    lab.run("exec", "r1", "nft", "; ".join(rules))
+    try:
+        found = walk(lab, "pod2", "server", "--size", "1400", "--timeout", "0.2")  # pod1 may have learned to cut
+    finally:
+        lab.run("exec", "r1", "nft", "delete table ip quiet")
+    assert (found.outcome.where, found.outcome.verdict, found.steps[-1].say) == ("r1", "too_big", "died.too_big.link")
+    shown = recording_file.load(lab.directory.parent / "walk.json").see
+    assert any(f"ip quiet out {quiet} (verdict drop)" in shown[number].output for number in found.steps[-1].see)
+
+
 def test_one_of_two_copies_is_followed(lab: Labs) -> None:
     found = walk(lab, "r3", "echo")
     assert found.outcome.kind == "answered"
