@@ -34,8 +34,10 @@ export function showWalk(id, at = 0) {
   stop();
   state.walk = state.recording.walks.find((walk) => walk.id === id) ?? state.recording.walks[0];
   drawMap($("scroll"), state.recording.lab, focusOf(state.recording.lab, state.walk));
+  state.whole ||= leavesTheTop(state.walk);
   const more = zoom(state.whole);
   $("wholelab").hidden = !more;
+  $("wholelab").setAttribute("aria-pressed", String(state.whole));
   buildControls($("controls"), act);
   buildTicks(state.walk, (i) => act(i), (i) => {
     const step = state.walk.steps[i];
@@ -44,6 +46,12 @@ export function showWalk(id, at = 0) {
   buildLegs(state.walk, (i) => act(i));
   walkTabs();
   go(at, true);
+}
+
+// Whether a walk's way leads through what the upper part of the picture has no room for.
+function leavesTheTop(walk) {
+  const plan = picture();
+  return walk.steps.some((step) => plan.stations.get(stationKey(plan, step.at))?.y > plan.first);
 }
 
 export function walkTitle(walk) {
