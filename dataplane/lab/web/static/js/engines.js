@@ -5,6 +5,7 @@ import { get, post } from "./api.js";
 import { byteGrid, stackBar } from "./panels.js";
 import { compare, hexes, layersOf, toBytes } from "./packet.js";
 import { steppingFrame, steppingKey, leaveStepping } from "./stepping.js";
+import { fit } from "./walk.js";
 import { checkText, number, t } from "./words.js";
 
 const MODES = ["step", "compare", "backends"];
@@ -208,7 +209,8 @@ function paintBackends() {
   if (!found.length) return $("enginesbody").replaceChildren(h("article.panel.wide", { tabindex: -1 }, h("h3", {}, t("ui.mode.backends")), h("p", {}, t("ui.backendshint"))));
   $("enginesbody").className = "panels equal";
   $("enginesbody").style.setProperty("--n", found.length);
-  return $("enginesbody").replaceChildren(...found.map(backend));
+  $("enginesbody").replaceChildren(...found.map(backend));
+  return fit();
 }
 
 function backend(one) {
