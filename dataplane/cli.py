@@ -36,6 +36,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    _open_standard_streams()
     add_system_directories()
     if arguments[:1] == ["flanneld"]:
         from dataplane.flanneld.command import main as flanneld
@@ -66,6 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"udplane: {_describe_defect(error)}", file=sys.stderr)
         return 1
     return status
+
+
+def _open_standard_streams() -> None:
+    """Put /dev/null where descriptors 0 to 2 were closed: else a file opened later would become a child's output."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)  # the lowest free number, so this one
+            os.set_inheritable(null, True)
+            setattr(sys, name, os.fdopen(null, "r" if number == 0 else "w", encoding="utf-8"))
 
 
 def _drop_output() -> None:

@@ -151,6 +151,13 @@ def test_a_config_file_that_is_not_there_is_one_line(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == "udplane: cannot read /nonexistent: No such file or directory\n"
 
 
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_closed_descriptor_is_no_defect(closed: str) -> None:
+    command = f'exec "$1" -I -m dataplane.cli lab list {closed}'
+    done = subprocess.run(["sh", "-c", command, "sh", sys.executable], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_reader_that_leaves_is_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "x").write_text('{"Network": "10.5.0.0/16"}')
     command = [sys.executable, "-I", "-m", "dataplane.cli", "config", "validate", str(tmp_path / "x")]
