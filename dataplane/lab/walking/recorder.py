@@ -26,7 +26,7 @@ from dataplane.lab.walking.probes import ERROR, FRAGMENT, PROBES, REPLY, REQUEST
 from dataplane.lab.walking.scene import STATUS, Scene, status_command
 from dataplane.lab.walking.sightings import Copies, Sighting
 from dataplane.lab.walking.story import Teller
-from dataplane.lab.walking.survey import Key, survey
+from dataplane.lab.walking.survey import Key, ask_json, survey
 from dataplane.lab.walking.way import attempts, follow
 
 COUNTING_SECONDS = 0.5
@@ -69,6 +69,8 @@ def record(view: LabView, ask: Ask) -> Recording:
     """Send one packet as `ask` says, and record its way and that of its answer. Raises LabError."""
     source = view.find(ask.source)
     target, destination = _target(view, source, ask)
+    if not ask.packet:
+        _refuse_what_has_no_way(source, destination)
     found = survey(view)
     answers = target.namespace if target else None
     wish = Wish(source.namespace, answers, destination, ask.size, ask.ttl, ask.port, ask.timeout)
@@ -112,6 +114,17 @@ def _target(view: LabView, source: Place, ask: Ask) -> tuple[Place | None, Addre
         if address in [interface.ip for interface in place.interfaces]:
             return place, address
     return None, address
+
+
+def _refuse_what_has_no_way(source: Place, destination: Address) -> None:
+    """Raise LabError for a packet that stays on its host, and for one to many receivers: neither has one way."""
+    family = "-6" if destination.version == 6 else "-4"
+    found = ask_json(source.namespace, ["ip", family, "-json", "-details", "route", "get", str(destination)])
+    kind = found[0].get("type") if found else ""
+    if kind == "local" or destination.is_unspecified or destination.is_loopback:
+        raise LabError(f"{destination} is {source.name} itself: such a packet passes no device; name another place")
+    if kind == "broadcast" or destination.is_multicast:
+        raise LabError(f"{destination} stands for many receivers; a walk follows a packet to one")
 
 
 def _family(source: Place, target: Place) -> int:
