@@ -106,8 +106,8 @@ def names_in(directory: Path) -> list[str]:
 @contextmanager
 def labs() -> Iterator[Labs]:
     """Labs that go at the end of the block."""
-    # Not pytest's directory: an ordinary user has to get there too.
-    parent = Path(tempfile.mkdtemp(prefix="udplab"))
+    # Not pytest's directory: an ordinary user has to get there too. A blank and an umlaut, since students have those.
+    parent = Path(tempfile.mkdtemp(prefix="udpläb "))
     parent.chmod(0o755)
     found = Labs(parent / "labs")
     try:
