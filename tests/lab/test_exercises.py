@@ -6,6 +6,7 @@ start back; no answer, however wrong, ends in anything but a finding. `UDPLANE_L
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,10 +48,13 @@ def test_the_life_of_an_exercise(exercise: Exercise, seed: int, labs: Labs, tmp_
     missing = [program for program in exercise.needs if shutil.which(program) is None]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
-    labs.run("start", exercise.directory.name, "--seed", str(seed), "--work", str(tmp_path))
+    work = tmp_path / "my wörk"
+    work.mkdir()
+    labs.run("start", exercise.directory.name, "--seed", str(seed), "--work", str(work))
     assert not solved(labs, 1)
     for number in range(1, len(exercise.steps) + 1):
-        labs.run("solve", "--step", str(number))
+        done = labs.run("solve", "--step", str(number))
+        assert not re.search(r"\{[a-z0-9]+\.", done.stdout), done.stdout
         assert solved(labs, number), findings(labs, "--step", str(number))
         assert number == len(exercise.steps) or not solved(labs, number + 1)
     assert "All of it is solved." in labs.run("check").stdout
