@@ -32,6 +32,9 @@ def start(exercise: Exercise, lab_name: str, seed: int, work: Path, say: Say, *,
 
     The student's own files stay as they are; with `fresh_files` changed ones are kept as NAME.bak, NAME.bak2, ...
     """
+    missing = [program for program in exercise.needs if shutil.which(program) is None]
+    if missing:
+        raise LabError(f"{exercise.directory.name} needs {listed(missing)}, which is not installed here")
     for lab in state.labs():
         if lab.name == lab_name:
             if not is_exercise(lab):
@@ -40,9 +43,6 @@ def start(exercise: Exercise, lab_name: str, seed: int, work: Path, say: Say, *,
                     f"{lab_name}, or name another one by --lab"
                 )
             lab.end()
-    missing = [program for program in exercise.needs if shutil.which(program) is None]
-    if missing:
-        raise LabError(f"{exercise.directory.name} needs {listed(missing)}, which is not installed here")
     own = _own_files(exercise, work, fresh=fresh_files)
     request = Request(exercise.topology_file, lab_name, seed or None, exercise.engine.replace("{work}", own), stay=True)
     raising.raise_lab(request, say)
