@@ -132,7 +132,7 @@ def _wires(topology: Topology, pods: tuple[Network, ...], chance: random.Random 
     ]
     for segment, network in written:
         for name, other in taken:
-            if network.version == other.version and network.overlaps(other):
+            if _overlap(network, other):
                 raise ConfigError(
                     f"{segment.place}: segment {segment.name} has {network}, which overlaps {other} of {name}; "
                     "give each its own network"
@@ -149,11 +149,21 @@ def _wires(topology: Topology, pods: tuple[Network, ...], chance: random.Random 
 
 def _segment_networks(segment: spec.Segment, free: list[int], taken: list[Network]) -> Iterator[Network]:
     """The networks of a segment. One number of those that are free stands in both that are chosen."""
-    number = next(n for n in free if not any(_auto_v4(n).overlaps(t) for t in taken if t.version == 4))
+    wanted = [auto for text, auto in ((segment.ipv4, _auto_v4), (segment.ipv6, _auto_v6)) if text == AUTO]
+    number = next((n for n in free if not any(_overlap(auto(n), t) for auto in wanted for t in taken)), None)
+    if number is None:
+        raise ConfigError(
+            f"{segment.place}: every network that auto could choose for segment {segment.name} overlaps another one; "
+            "write its ipv4 and ipv6 down, or give pods a smaller network"
+        )
     free.remove(number)
     for text, auto in ((segment.ipv4, _auto_v4(number)), (segment.ipv6, _auto_v6(number))):
         if text:
             yield auto if text == AUTO else ip_network(text)
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    return one.version == other.version and one.overlaps(other)
 
 
 def _auto_v4(number: int) -> IPv4Network:

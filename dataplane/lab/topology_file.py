@@ -35,6 +35,8 @@ RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(bit|kbit|mbit|gbit)")
 DELAY = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(us|ms|s)")
 SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?%")
 UNITS = {"bit": 1, "kbit": 1e3, "mbit": 1e6, "gbit": 1e9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
+LIMITS = {"rate": (1000.0, 1e12), "delay": (0.0, 60.0)}
+"""The least and the most of a measure, in bits a second and in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,9 +326,10 @@ def _address(section: Section) -> str:
 def _measure(section: Section, key: str, pattern: re.Pattern[str], example: str) -> float:
     text = section.text(key)
     match = pattern.fullmatch(text)
-    if text and not match:
+    value = float(match[1]) * UNITS[match[2]] if match else 0.0
+    if text and (not match or not LIMITS[key][0] <= value <= LIMITS[key][1]):
         raise section.wrong(key, f"{text!r} cannot be read; write something like {example}")
-    return float(match[1]) * UNITS[match[2]] if match else 0.0
+    return value
 
 
 def _share(section: Section, key: str) -> float:

@@ -38,6 +38,9 @@ BAD = {
     "a backend that is none": ('[network]\nbackend = "udq"\n', r"'udq' is not one of udp.*did you mean udp"),
     "an engine that is none": ('[nodes.a]\nengine = "pyton"\n', r"'pyton' is not one of .*did you mean python"),
     "a rate that is none": ('[segments.lan]\nrate = "fast"\n', r'mine.toml:2: segments.lan.rate: .*"100mbit"'),
+    "a rate of nothing": ('[segments.lan]\nrate = "0bit"\n', r"segments.lan.rate: '0bit' cannot be read"),
+    "a rate that no number holds": (f'[segments.lan]\nrate = "{"9" * 400}bit"\n', r"segments.lan.rate: .*100mbit"),
+    "a delay of a day": ('[segments.lan]\ndelay = "86400s"\n', r"segments.lan.delay: '86400s' cannot be read"),
     "a share above all": ('[segments.lan]\nloss = "101%"\n', r"segments.lan.loss: '101%' cannot be read"),
     "reordering without delay": ('[segments.lan]\nreorder = "1%"\n', r"segments.lan.reorder: .*add one"),
     "a network that is none": ('[network]\nipv4 = "10.0.0.1/8"\n', r"mine.toml:2: network.ipv4: .*host bits"),
@@ -51,6 +54,11 @@ BAD = {
     "a segment within the pods' network": (
         '[segments.lan]\nipv4 = "10.254.7.0/24"\n',
         r"overlaps 10.254.0.0/16 of the pods",
+    ),
+    "pods where every wire could be": ('[network]\nipv4 = "192.168.0.0/16"\n', r"segment underlay overlaps another"),
+    "pods where every wire could be, in IPv6": (
+        '[network]\nipv6 = "fd00:192:168::/48"\n',
+        r"segment underlay overlaps another",
     ),
     "a segment too small": ('[segments.lan]\nipv4 = "10.1.0.0/30"\n', r"no room for a gateway"),
     "two equal subnets": (
