@@ -27,7 +27,6 @@ def run(arguments: argparse.Namespace) -> int:
     classroom.solve(lab, step, say, anew=arguments.anew)
     lab = state.find(lab.name)
     say("")
-    lab = state.find(lab.name)  # it may have been made anew
     print(f"{exercise.title}: as after step {step}. What was done:")
     for number, done in enumerate(exercise.steps[:step], 1):
         print(f"  {number}. {done.title}")
