@@ -10,6 +10,7 @@ Nodes with one backend are one overlay, with a store of their own. So nodes with
 by side, and do not reach each other's pods.
 """
 
+import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -236,7 +237,13 @@ class Build:
     def _break(self) -> None:
         """Run what breaks the lab on purpose."""
         for broken in self.plan.topology.broken:
-            done = self._netns[broken.where].run(["sh", "-c", broken.run], check=False)
+            try:
+                done = self._netns[broken.where].run(["sh", "-c", broken.run], check=False)
+            except subprocess.TimeoutExpired as error:
+                raise LabError(
+                    f"{broken.place}: `{broken.run}` in {broken.where} does not end; what is to go on needs "
+                    "`>/dev/null 2>&1 &` behind it"
+                ) from error
             if done.returncode != 0:
                 raise LabError(f"{broken.place}: `{broken.run}` in {broken.where} failed: {done.stderr.strip()}")
 
