@@ -105,7 +105,7 @@ def main(argv: list[str]) -> int:
         print(f"udplane cni install: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"udplane cni install: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"udplane cni install: {error.filename or options.bin_dir}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
 

@@ -161,3 +161,18 @@ def test_what_cannot_be_is_one_line(
     assert done.returncode in (1, 2), done.stdout
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1 or "usage:" in done.stderr
+
+
+def test_a_walk_that_cannot_be_kept_is_shown(standing: Labs) -> None:
+    walks = standing.directory / "default" / "walks"
+    kept = walks.with_name("kept")
+    walks.mkdir(exist_ok=True)
+    walks.rename(kept)
+    walks.touch()
+    try:
+        done = standing.run("walk", "pod1", "pod4", "--brief")
+    finally:
+        walks.unlink()
+        kept.rename(walks)
+    assert "Answered after" in done.stdout
+    assert "the walk is not kept" in done.stderr

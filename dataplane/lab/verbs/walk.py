@@ -1,7 +1,10 @@
 """`udplane lab walk`: follow one packet through the lab, or show a walk that was recorded."""
 
 import argparse
+import contextlib
+import itertools
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,10 +119,29 @@ def _given(view: LabView, arguments: argparse.Namespace) -> bytes:
 
 
 def _keep(directory: Path, recording: Recording) -> None:
-    """Keep it with the lab, under the next number."""
-    directory.mkdir(mode=0o700, exist_ok=True)
-    numbers = [int(file.stem) for file in directory.glob("*.json") if file.stem.isdigit()]
-    recording_file.save(recording, directory / f"{max(numbers, default=0) + 1}.json")
+    """Keep it with the lab, under the next number. Where that cannot be, it is said, and the walk is shown."""
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        numbers = [int(file.stem) for file in directory.glob("*.json") if file.stem.isdigit()]
+        file = _new_file(directory, max(numbers, default=0) + 1)
+    except OSError as error:
+        print(f"udplane: the walk is not kept in {directory}: {error.strerror}", file=sys.stderr)
+        return
+    try:
+        recording_file.save(recording, file)
+    except LabError as error:
+        file.unlink(missing_ok=True)  # half a recording is none
+        print(f"udplane: the walk is not kept: {error}", file=sys.stderr)
+
+
+def _new_file(directory: Path, first: int) -> Path:
+    """An empty file of the next number that no walk in another terminal has taken. Raises OSError."""
+    for number in itertools.count(first):
+        with contextlib.suppress(FileExistsError):
+            file = directory / f"{number}.json"
+            file.touch(exist_ok=False)
+            return file
+    raise AssertionError("numbers do not end")
 
 
 def _show(arguments: argparse.Namespace, recording: Recording) -> None:
