@@ -293,7 +293,7 @@ def test_a_node_that_was_killed_is_told_and_starts_again_by_its_command_line(sta
     wait_until(
         lambda: json.loads(standing.run("status", "--json").stdout)["nodes"]["node2"] == "gone", "node2 to be gone"
     )
-    standing.run("exec", "node2", "sh", "-c", "setsid $(dirname $UDPLANE_RUN_DIR)/up >/dev/null 2>&1 &")
+    standing.run("exec", "node2", "sh", "-c", 'setsid "$(dirname "$UDPLANE_RUN_DIR")/up" >/dev/null 2>&1 &')
     wait_until(
         lambda: json.loads(standing.run("status", "--json").stdout)["nodes"]["node2"] == "ready", "node2 to be back"
     )
