@@ -60,12 +60,15 @@ class Progress:
             self.done = sorted({*self.done, step})
 
     def save(self) -> None:
-        """Write it, whole or not at all."""
+        """Write it, whole or not at all. Raises LabError where that cannot be done."""
         file = _file(self.exercise)
-        file.parent.mkdir(mode=0o700, exist_ok=True)
         fresh = file.with_suffix(".new")
-        fresh.write_text(json.dumps(asdict(self), indent=1))
-        fresh.rename(file)
+        try:
+            file.parent.mkdir(mode=0o700, exist_ok=True)
+            fresh.write_text(json.dumps(asdict(self), indent=1))
+            fresh.rename(file)
+        except OSError as error:
+            raise LabError(f"what you have done cannot be noted in {file}: {error.strerror}") from error
 
     @classmethod
     def of(cls, exercise: str) -> Progress:

@@ -14,6 +14,8 @@ from dataplane.lab.teaching.progress import Current, Progress
 from dataplane.lab.teaching.words import finding_lines, solved_lines, step_lines
 from dataplane.lab.verbs.common import add_lab
 
+LONGEST_ANSWER = 100
+
 HELP = "check the exercise, up to the first step that is not solved; exit status 0 when all are"
 
 
@@ -78,5 +80,5 @@ def answers_of(given: list[str], exercise: Exercise) -> dict[str, str]:
             raise UsageError(f"--answer {text}: write NAME=TEXT, such as --answer ttl=60")
         if name not in names:
             raise LabError(f"no question here is called {name}; there are {', '.join(names) or 'none'}")
-        answers[name] = answer[:1000]
+        answers[name] = answer[:LONGEST_ANSWER]
     return answers

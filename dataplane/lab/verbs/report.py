@@ -50,7 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def row(student: str, progress: Progress) -> tuple[str, ...]:
     """A student and an exercise as text."""
-    started = datetime.fromtimestamp(progress.started, UTC).strftime("%Y-%m-%d %H:%M")
+    begun = datetime.fromtimestamp(progress.started, UTC).strftime("%Y-%m-%d %H:%M")
+    started = begun if progress.started else "-"
     steps = " ".join(sorted(progress.solved, key=int))
     shown, hints = " ".join(map(str, progress.shown)), str(sum(progress.hints.values()))
     return student, progress.exercise, str(progress.seed), started, steps, shown, hints, str(progress.attempts)
