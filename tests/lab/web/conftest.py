@@ -119,6 +119,23 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
         driver.quit()
 
 
+def open_anew(driver: Driver, address: str) -> None:
+    """Open a page as if for the first time, at 1366x768: nothing is left of what a test before has chosen."""
+    metrics = {"width": 1366, "height": 768, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    driver.get(address)
+    driver.execute_script("localStorage.clear(); sessionStorage.clear()")
+    driver.get("about:blank")
+    driver.get(address)
+
+
+def press(driver: Driver, *keys: str) -> None:
+    """Press keys, wherever the focus is; it may be nowhere."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    ActionChains(driver).send_keys(*keys).perform()
+
+
 def complaints(driver: Driver) -> list[str]:
     """What the browser has logged as wrong since the last time."""
     return [str(entry["message"]) for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]

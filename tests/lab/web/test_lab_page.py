@@ -6,7 +6,7 @@ import pytest
 
 from dataplane.lab.web import export
 from tests.lab.labs import Labs, labs
-from tests.lab.web.conftest import Driver, complaints, faults, until
+from tests.lab.web.conftest import Driver, complaints, faults, open_anew, press, until
 
 PATIENCE = 30
 """Seconds for a walk, or for Python to start in the browser, on a busy machine."""
@@ -27,16 +27,12 @@ def standing(tun_device: None) -> Iterator[tuple[Labs, str]]:
             page.communicate()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def page(browser: Driver, standing: tuple[Labs, str]) -> Iterator[Driver]:
-    browser.get(standing[1])
+    open_anew(browser, standing[1])
     until(browser, "document.querySelector('#nodes table')", "the counters to be there")
     yield browser
     assert complaints(browser) == []
-
-
-def press(driver: Driver, *keys: str) -> None:
-    driver.switch_to.active_element.send_keys(*keys)
 
 
 def view(driver: Driver, name: str) -> None:
@@ -88,10 +84,15 @@ def test_a_terminal_by_key(page: Driver) -> None:
     assert not page.find_element("id", "drawer").is_displayed()
 
 
+def follow(driver: Driver) -> None:
+    """Walk from the first pod to the one that is offered."""
+    view(driver, "lab")
+    driver.find_element("css selector", ".walkform button").click()
+    until(driver, "document.body.dataset.view === 'walk'", "the walk to be shown", PATIENCE)
+
+
 def test_a_packet_is_followed(page: Driver) -> None:
-    view(page, "lab")
-    page.find_element("css selector", ".walkform button").click()
-    until(page, "document.body.dataset.view === 'walk'", "the walk to be shown", PATIENCE)
+    follow(page)
     assert page.execute_script("return document.querySelectorAll('#ticks span').length") > 30
     page.find_element("css selector", "[data-go=next]").click()
     page.find_element("css selector", ".term .run").click()
@@ -132,7 +133,7 @@ def test_one_packet_goes_through_three_engines(page: Driver) -> None:
 
 
 def test_a_packet_of_a_walk_goes_through_three_engines(page: Driver) -> None:
-    view(page, "walk")
+    follow(page)
     page.execute_script("document.activeElement.blur()")
     press(page, "5")
     page.find_element("css selector", ".allthree").click()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dataplane.lab.web import export
-from tests.lab.web.conftest import RECORDING, Driver, complaints, faults, until
+from tests.lab.web.conftest import RECORDING, Driver, complaints, faults, open_anew, press, until
 
 WALKS = export.read_recording(RECORDING)["walks"]
 SIZES = ((1366, 768), (1920, 1080))
@@ -15,14 +15,20 @@ LOOKS = ("light", "dark", "projector")
 
 
 @pytest.fixture(scope="module")
-def page(browser: Driver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
-    """The recording as a file, opened from disk by a browser without a network."""
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The recording as a file."""
     file = tmp_path_factory.mktemp("page") / "walk ü.html"
     export.write_page(file, export.read_recording(RECORDING))
+    return file.as_uri()
+
+
+@pytest.fixture
+def page(browser: Driver, address: str) -> Iterator[Driver]:
+    """That file, opened from disk by a browser without a network."""
     browser.execute_cdp_cmd("Network.enable", {})
     offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
     browser.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
-    browser.get(file.as_uri())
+    open_anew(browser, address)
     until(browser, "document.querySelector('#say h2')?.textContent", "the page to show a step")
     yield browser
     assert complaints(browser) == []
@@ -30,10 +36,6 @@ def page(browser: Driver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def step(driver: Driver) -> int:
     return int(driver.execute_script("return document.getElementById('slider').value"))
-
-
-def press(driver: Driver, *keys: str) -> None:
-    driver.switch_to.active_element.send_keys(*keys)
 
 
 def away(driver: Driver) -> None:
