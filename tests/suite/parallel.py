@@ -38,6 +38,7 @@ DIVIDED = (
     "tests/cni/faults/",
     "tests/cni/differential/test_differential.py",
     "tests/cni/differential/test_mixed.py",
+    "tests/lab/test_exercises.py",
 )
 """Where each test is a unit: a process that goes on in the same file keeps the file's fixtures."""
 
